@@ -1,0 +1,35 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+/// A library module and the modules that it may import. The build enforces the list, so this is the architecture.
+func module(_ name: String, uses: [String] = []) -> Target {
+  .target(name: name, dependencies: uses.map { .byName(name: $0) }, swiftSettings: settings)
+}
+
+func program(_ name: String, uses: [String]) -> Target {
+  .executableTarget(name: name, dependencies: uses.map { .byName(name: $0) }, swiftSettings: settings)
+}
+
+func tests(_ name: String, uses: [String], resources: [Resource] = []) -> Target {
+  .testTarget(
+    name: name, dependencies: uses.map { .byName(name: $0) }, resources: resources, swiftSettings: settings)
+}
+
+let libraries: [Target] = [
+  module("LinuxIO", uses: ["CLinux"])
+]
+
+let package = Package(
+  name: "VirtioKit",
+  products: libraries.map { .library(name: $0.name, targets: [$0.name]) },
+  targets: [.systemLibrary(name: "CLinux")] + libraries
+)

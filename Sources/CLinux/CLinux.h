@@ -1,0 +1,33 @@
+// Kernel and libc interfaces that Swift's Glibc module leaves out: includes and declarations only.
+#pragma once
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <sys/types.h>
+#include <sys/vfs.h>
+
+// Declared by glibc only under _GNU_SOURCE, which cannot be set for a module that Glibc shares headers with.
+int accept4(int socket, struct sockaddr *_Nullable address, unsigned int *_Nullable length, int flags);
+int fallocate(int descriptor, int mode, off_t offset, off_t length);
+int memfd_create(const char *_Nonnull name, unsigned int flags);
+int pipe2(int descriptors[2], int flags);
+
+enum {
+  CLINUX_MFD_CLOEXEC = 0x1,
+  CLINUX_MFD_ALLOW_SEALING = 0x2,
+  CLINUX_MFD_HUGETLB = 0x4,
+  CLINUX_MFD_HUGE_2MB = 21 << 26,
+  CLINUX_F_ADD_SEALS = 1033,
+  CLINUX_F_SEAL_SHRINK = 0x2,
+  CLINUX_F_SEAL_GROW = 0x4,
+  CLINUX_FALLOC_FL_KEEP_SIZE = 0x1,
+  CLINUX_FALLOC_FL_PUNCH_HOLE = 0x2,
+  CLINUX_SEEK_DATA = 3,
+  CLINUX_SEEK_HOLE = 4,
+};
+
+// The magic number by which statfs(2) names hugetlbfs.
+enum { CLINUX_HUGETLBFS_MAGIC = 0x958458f6 };

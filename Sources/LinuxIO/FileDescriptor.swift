@@ -1,0 +1,29 @@
+import Glibc
+
+/// An open file descriptor, closed when its owner lets go of it.
+public struct FileDescriptor: ~Copyable, Sendable {
+  /// The number that system calls know it by; valid while this value lives.
+  public let rawValue: Int32
+
+  /// Takes over a descriptor that nobody else will close.
+  public init(owning rawValue: Int32) {
+    self.rawValue = rawValue
+  }
+
+  /// Another descriptor for the same open file.
+  public func duplicate() throws(LinuxError) -> FileDescriptor {
+    let number = rawValue
+    return FileDescriptor(owning: try retrying("fcntl(F_DUPFD_CLOEXEC)") { fcntl(number, F_DUPFD_CLOEXEC, 0) })
+  }
+
+  /// Hands the descriptor to whoever will close it now.
+  public consuming func release() -> Int32 {
+    let number = rawValue
+    discard self
+    return number
+  }
+
+  deinit {
+    close(rawValue)
+  }
+}

@@ -1,0 +1,44 @@
+import Glibc
+
+/// A stretch of this process's address space that is unmapped when the last owner lets go of it.
+@safe public final class Mapping: Sendable {
+  // SAFETY: points at `byteCount` mapped bytes until deinit unmaps them; whoever stores it keeps this object too.
+  /// The first mapped byte.
+  @unsafe public nonisolated(unsafe) let base: UnsafeMutableRawPointer
+  /// The length in bytes, as asked for.
+  public let byteCount: Int
+
+  /// Maps `byteCount` bytes of a file, shared with everybody else who maps it.
+  ///
+  /// No memory is reserved: a page costs memory once it is touched.
+  /// - Parameter fileOffset: in bytes, a multiple of the file's page size.
+  public init(
+    of file: borrowing FileDescriptor, at fileOffset: Int = 0, byteCount: Int, writable: Bool = true
+  ) throws(LinuxError) {
+    let protection = writable ? PROT_READ | PROT_WRITE : PROT_READ
+    unsafe base = try Mapping.map(
+      byteCount, protection: protection, flags: MAP_SHARED | MAP_NORESERVE, file: file.rawValue, fileOffset: fileOffset)
+    self.byteCount = byteCount
+  }
+
+  /// Maps `byteCount` zero bytes that only this process sees.
+  public init(anonymous byteCount: Int) throws(LinuxError) {
+    unsafe base = try Mapping.map(
+      byteCount, protection: PROT_READ | PROT_WRITE, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, file: -1,
+      fileOffset: 0)
+    self.byteCount = byteCount
+  }
+
+  private static func map(
+    _ byteCount: Int, protection: Int32, flags: Int32, file: Int32, fileOffset: Int
+  ) throws(LinuxError) -> UnsafeMutableRawPointer {
+    guard byteCount > 0 else { throw LinuxError(call: "mmap", number: EINVAL) }
+    let address = unsafe mmap(nil, byteCount, protection, flags, file, fileOffset)
+    guard let address = unsafe address, unsafe address != MAP_FAILED else { throw LinuxError(call: "mmap") }
+    return unsafe address
+  }
+
+  deinit {
+    unsafe munmap(base, byteCount)
+  }
+}
