@@ -1,6 +1,8 @@
 // Kernel and libc interfaces that Swift's Glibc module leaves out: includes and declarations only.
 #pragma once
 
+#include <pthread.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -14,6 +16,7 @@ int accept4(int socket, struct sockaddr *_Nullable address, unsigned int *_Nulla
 int fallocate(int descriptor, int mode, off_t offset, off_t length);
 int memfd_create(const char *_Nonnull name, unsigned int flags);
 int pipe2(int descriptors[2], int flags);
+int pthread_setname_np(pthread_t thread, const char *_Nonnull name);
 
 enum {
   CLINUX_MFD_CLOEXEC = 0x1,

@@ -27,3 +27,16 @@ public struct FileDescriptor: ~Copyable, Sendable {
     close(rawValue)
   }
 }
+
+extension FileDescriptor {
+  /// Chooses whether calls wait when there is nothing to read or no room to write, or fail with `EAGAIN`.
+  ///
+  /// The choice belongs to the open file, so everybody who shares it sees it: duplicates, and the peer that sent it.
+  public func setBlocking(_ isBlocking: Bool) throws(LinuxError) {
+    let number = rawValue
+    let flags = try retrying("fcntl(F_GETFL)") { fcntl(number, F_GETFL) }
+    let wanted = isBlocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK
+    guard wanted != flags else { return }
+    _ = try retrying("fcntl(F_SETFL)") { fcntl(number, F_SETFL, wanted) }
+  }
+}

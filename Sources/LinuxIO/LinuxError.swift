@@ -1,38 +1,44 @@
 import Glibc
 
-/// A system call that failed: its name and the error number that it left.
+/// A system call that failed: its name, what it was about, and the error number that it left.
 public struct LinuxError: Error, Equatable, Sendable {
   /// The call's name as its manual page has it, such as `pwritev`.
   public let call: String
+  /// What the call was asked to work on, such as a path; empty when the name says all there is to say.
+  public let subject: String
   /// The value of `errno`, such as `ENOSPC`.
   public let number: Int32
 
-  public init(call: String, number: Int32) {
+  public init(call: String, subject: String = "", number: Int32) {
     self.call = call
+    self.subject = subject
     self.number = number
   }
 
   /// The error that the call just made on this thread has left in `errno`.
   @usableFromInline
-  init(call: String) {
-    self.init(call: call, number: errno)
+  init(call: String, subject: String = "") {
+    self.init(call: call, subject: subject, number: errno)
   }
 }
 
 extension LinuxError: CustomStringConvertible {
-  /// For people: `pwritev: No space left on device (error 28)`.
+  /// For people: `pwritev: No space left on device (error 28)`, or `connect(/run/net.sock): …` with a subject.
   public var description: String {
-    guard let text = unsafe strerror(number) else { return "\(call): error \(number)" }
-    return unsafe "\(call): \(String(cString: text)) (error \(number))"
+    let name = subject.isEmpty ? call : "\(call)(\(subject))"
+    guard let text = unsafe strerror(number) else { return "\(name): error \(number)" }
+    return unsafe "\(name): \(String(cString: text)) (error \(number))"
   }
 }
 
 /// Runs a system call until no signal interrupts it, and turns its -1 into an error.
 @inline(__always)
-func retrying<Result: SignedInteger>(_ call: String, _ body: () -> Result) throws(LinuxError) -> Result {
+func retrying<Result: SignedInteger>(
+  _ call: String, on subject: String = "", _ body: () -> Result
+) throws(LinuxError) -> Result {
   while true {
     let result = body()
     if result >= 0 { return result }
-    if errno != EINTR { throw LinuxError(call: call) }
+    if errno != EINTR { throw LinuxError(call: call, subject: subject) }
   }
 }

@@ -1,0 +1,49 @@
+import CLinux
+import Glibc
+
+/// What the kernel knows about an open file.
+public struct FileStatus: Equatable, Sendable {
+  /// What the descriptor refers to, as far as it matters to how one talks to it.
+  public enum Kind: Equatable, Sendable {
+    case regularFile, blockDevice, pipe, socket, other
+  }
+
+  public let kind: Kind
+  /// The length in bytes, holes included; 0 for a block device.
+  public let byteCount: Int
+  /// The bytes that take up memory or disk space: of a memory file, what all who map it have touched.
+  public let allocatedByteCount: Int
+  /// The unit in which the file's memory is mapped and given back, in bytes.
+  public let pageByteCount: Int
+  /// Whether the file lives in huge pages.
+  public let isHugePages: Bool
+}
+
+extension FileDescriptor {
+  /// Asks the kernel about the open file.
+  public var status: FileStatus {
+    get throws(LinuxError) {
+      let number = rawValue
+      var file = stat()
+      _ = try retrying("fstat") { unsafe fstat(number, &file) }
+      var system = statfs()
+      _ = try retrying("fstatfs") { unsafe fstatfs(number, &system) }
+      let isHugePages = UInt64(truncatingIfNeeded: system.f_type) == UInt64(CLINUX_HUGETLBFS_MAGIC)
+      return FileStatus(
+        kind: FileStatus.Kind(mode: file.st_mode), byteCount: file.st_size, allocatedByteCount: file.st_blocks * 512,
+        pageByteCount: isHugePages ? system.f_bsize : sysconf(Int32(_SC_PAGESIZE)), isHugePages: isHugePages)
+    }
+  }
+}
+
+extension FileStatus.Kind {
+  init(mode: mode_t) {
+    switch mode & S_IFMT {
+    case S_IFREG: self = .regularFile
+    case S_IFBLK: self = .blockDevice
+    case S_IFIFO: self = .pipe
+    case S_IFSOCK: self = .socket
+    default: self = .other
+    }
+  }
+}

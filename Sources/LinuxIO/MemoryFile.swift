@@ -1,0 +1,26 @@
+import CLinux
+import Glibc
+
+/// Files that live in memory and have no name: what guest memory is made of.
+public enum MemoryFile {
+  /// Makes a file of `byteCount` zero bytes that nobody, a peer included, can shrink or grow.
+  ///
+  /// No memory is reserved: a page costs memory once it is touched.
+  /// - Parameters:
+  ///   - name: shown in `/proc/<pid>/maps`; at most 249 bytes.
+  ///   - byteCount: a multiple of the page size, which is 2 MiB with `hugePages`.
+  ///   - hugePages: takes the pages from the pool that the administrator has set aside.
+  public static func create(
+    name: String, byteCount: Int, hugePages: Bool = false
+  ) throws(LinuxError) -> FileDescriptor {
+    var flags = CLINUX_MFD_CLOEXEC | CLINUX_MFD_ALLOW_SEALING
+    if hugePages { flags |= CLINUX_MFD_HUGETLB | CLINUX_MFD_HUGE_2MB }
+    let bits = UInt32(flags)
+    let file = FileDescriptor(owning: try retrying("memfd_create") { unsafe memfd_create(name, bits) })
+    try file.truncate(toByteCount: byteCount)
+    let number = file.rawValue
+    let seals = Int32(CLINUX_F_SEAL_SHRINK | CLINUX_F_SEAL_GROW)
+    _ = try retrying("fcntl(F_ADD_SEALS)") { fcntl(number, Int32(CLINUX_F_ADD_SEALS), seals) }
+    return file
+  }
+}
