@@ -28,8 +28,12 @@ let libraries: [Target] = [
   module("LinuxIO", uses: ["CLinux"])
 ]
 
+let suites: [Target] = [
+  tests("LinuxIOTests", uses: ["LinuxIO"])
+]
+
 let package = Package(
   name: "VirtioKit",
   products: libraries.map { .library(name: $0.name, targets: [$0.name]) },
-  targets: [.systemLibrary(name: "CLinux")] + libraries
+  targets: [.systemLibrary(name: "CLinux")] + libraries + suites
 )
