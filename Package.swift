@@ -25,11 +25,16 @@ func tests(_ name: String, uses: [String], resources: [Resource] = []) -> Target
 }
 
 let libraries: [Target] = [
-  module("LinuxIO", uses: ["CLinux"])
+  module("DeviceState"),
+  module("LinuxIO", uses: ["CLinux"]),
+]
+
+let testTargets: [Target] = [
+  tests("DeviceStateTests", uses: ["DeviceState"])
 ]
 
 let package = Package(
   name: "VirtioKit",
   products: libraries.map { .library(name: $0.name, targets: [$0.name]) },
-  targets: [.systemLibrary(name: "CLinux")] + libraries
+  targets: [.systemLibrary(name: "CLinux")] + libraries + testTargets
 )
