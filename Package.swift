@@ -30,7 +30,7 @@ let libraries: [Target] = [
 ]
 
 let testTargets: [Target] = [
-  tests("DeviceStateTests", uses: ["DeviceState"])
+  tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")])
 ]
 
 let package = Package(

@@ -145,7 +145,7 @@ struct ByteCursor {
     recordDepth -= 1
   }
 
-  /// Passes over what is left of the innermost thing, for headers that a newer version may have lengthened.
+  /// Passes over what is left of the innermost thing.
   mutating func skipRest() { position = end }
 
   mutating func take(_ byteCount: Int) throws(StateError) -> Range<Int> {
@@ -160,6 +160,9 @@ struct ByteCursor {
     let start = position
     let length = Int(try integer(UInt32.self))
     guard length <= limit else { throw .countBeyondLimit(place(at: start), count: length, limit: limit) }
+    guard length <= remaining else {
+      throw .lengthBeyondEnd(place(at: start), byteCount: length, available: remaining)
+    }
     return length
   }
 

@@ -37,7 +37,7 @@ extension Snapshot {
   /// Everything in the snapshot for people, of whoever wrote it: sections, versions, lengths, fields.
   public func describe() -> String {
     let version = producerVersion.isEmpty ? "" : " \(producerVersion.printable)"
-    var text = "snapshot by \(producer.printable)\(version): \(sections.count) sections\n"
+    var text = "snapshot by \(producer.printable)\(version)\n"
     for section in sections {
       let flag = section.isOptional ? ", optional" : ""
       text += "\(section.label.printable): version \(section.version), \(section.payload.count) bytes\(flag)\n"

@@ -31,7 +31,7 @@ public struct SnapshotHeader: Equatable, Sendable {
     sectionCount = Int(try cursor.integer(UInt32.self))
     producer = try cursor.name()
     producerVersion = try cursor.name()
-    cursor.skipRest()
+    if formatVersion != Self.formatVersion { cursor.skipRest() }
     try cursor.close(outerEnd)
     cursor.path.leave()
   }
