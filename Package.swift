@@ -25,15 +25,19 @@ func tests(_ name: String, uses: [String], resources: [Resource] = []) -> Target
 }
 
 let libraries: [Target] = [
-  module("LinuxIO", uses: ["CLinux"])
+  module("LinuxIO", uses: ["CLinux"]),
+  module("DeviceState"),
+  module("GuestRAM", uses: ["LinuxIO"]),
+  module("Virtqueue", uses: ["GuestRAM", "DeviceState"]),
 ]
 
-let suites: [Target] = [
-  tests("LinuxIOTests", uses: ["LinuxIO"])
+let testTargets: [Target] = [
+  tests("LinuxIOTests", uses: ["LinuxIO"]),
+  tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
 ]
 
 let package = Package(
   name: "VirtioKit",
   products: libraries.map { .library(name: $0.name, targets: [$0.name]) },
-  targets: [.systemLibrary(name: "CLinux")] + libraries + suites
+  targets: [.systemLibrary(name: "CLinux")] + libraries + testTargets
 )
