@@ -7,6 +7,8 @@ import Glibc
   @unsafe public nonisolated(unsafe) let base: UnsafeMutableRawPointer
   /// The length in bytes, as asked for.
   public let byteCount: Int
+  /// Whether others may map the same memory, or it is this process's alone.
+  public let isShared: Bool
 
   /// Maps `byteCount` bytes of a file, shared with everybody else who maps it.
   ///
@@ -19,6 +21,7 @@ import Glibc
     unsafe base = try Mapping.map(
       byteCount, protection: protection, flags: MAP_SHARED | MAP_NORESERVE, file: file.rawValue, fileOffset: fileOffset)
     self.byteCount = byteCount
+    isShared = true
   }
 
   /// Maps `byteCount` zero bytes that only this process sees.
@@ -27,6 +30,7 @@ import Glibc
       byteCount, protection: PROT_READ | PROT_WRITE, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, file: -1,
       fileOffset: 0)
     self.byteCount = byteCount
+    isShared = false
   }
 
   private static func map(

@@ -1,0 +1,74 @@
+import LinuxIO
+
+/// Host memory behind the guest: how much there is, where, and giving it back.
+extension GuestMemory {
+  /// Gives the host memory behind a range back; it reads as zeros afterwards.
+  ///
+  /// Memory in a file is freed in the file, so for everybody who maps it.
+  /// - Parameter range: guest memory; start and length are multiples of the backing page of each region it touches.
+  public func discard(_ range: GuestRange) throws(GuestMemoryError) {
+    try check(range)
+    for region in regions {
+      guard let part = region.range.overlap(range) else { continue }
+      let page = UInt64(region.backingPageByteCount)
+      let offset = region.hostOffset(of: part.start)
+      guard UInt64(offset) % page == 0, part.byteCount % page == 0 else {
+        throw .unaligned(part.start, multipleOf: region.backingPageByteCount)
+      }
+      try system { () throws(LinuxError) in try region.mapping.discard(at: offset, byteCount: Int(part.byteCount)) }
+    }
+  }
+
+  /// The host memory that the guest occupies, in bytes, as the kernel counts it, swapped-out pages included.
+  ///
+  /// It is measured: whoever else fills or frees the same file changes it too.
+  public func residentByteCount() throws(GuestMemoryError) -> UInt64 {
+    try residentRanges().reduce(0) { $0 + $1.byteCount }
+  }
+
+  /// The parts of guest memory that have host memory behind them, in rising order, found without reading any of it.
+  public func residentRanges() throws(GuestMemoryError) -> [GuestRange] {
+    var ranges: [GuestRange] = []
+    for region in regions {
+      try system { () throws(LinuxError) in
+        try region.forEachResidentPart { ranges.append($0) }
+      }
+    }
+    return ranges
+  }
+}
+
+extension MemoryRegion {
+  /// Where a guest address of this region stands in the region's mapping, in bytes.
+  func hostOffset(of address: GuestAddress) -> Int {
+    mappingOffset + Int(address.rawValue - range.start.rawValue)
+  }
+
+  func forEachResidentPart(_ body: (GuestRange) -> Void) throws(LinuxError) {
+    let end = mappingOffset + Int(range.byteCount)
+    var next = mappingOffset
+    while next < end, let part = try nextResident(from: next, before: end) {
+      let start = range.start.rawValue + UInt64(part.lowerBound - mappingOffset)
+      body(GuestRange(start: GuestAddress(start), byteCount: UInt64(part.count)))
+      next = part.upperBound
+    }
+  }
+
+  /// The first stretch with memory behind it, in bytes of the mapping; a file is mapped from its start.
+  private func nextResident(from start: Int, before end: Int) throws(LinuxError) -> Range<Int>? {
+    guard let file else { return try mapping.nextPresent(from: start, before: end) }
+    guard let data = try file.descriptor.nextData(from: start), data < end else { return nil }
+    let hole = try file.descriptor.nextHole(from: data) ?? end
+    return max(data, start)..<min(max(hole, data + 1), end)
+  }
+}
+
+extension GuestRange {
+  /// What two ranges have in common, or nil. Both lie within the address space.
+  public func overlap(_ other: GuestRange) -> GuestRange? {
+    let first = max(start.rawValue, other.start.rawValue)
+    let last = min(start.rawValue + (byteCount - 1), other.start.rawValue + (other.byteCount &- 1))
+    guard byteCount > 0, other.byteCount > 0, first <= last else { return nil }
+    return GuestRange(start: GuestAddress(first), byteCount: last - first + 1)
+  }
+}

@@ -1,0 +1,152 @@
+public import GuestRAM
+
+/// The device side of a split virtqueue (2.7): takes the chains that the driver made available and gives them back.
+///
+/// What is given back becomes visible to the driver with `publish`, so a batch costs one store of the index. A broken
+/// ring is an error; the queue must not be used after it.
+public struct SplitVirtqueue: ~Copyable {
+  /// Queue Size.
+  public let size: UInt16
+  /// The features that this ring was started with.
+  public let features: RingFeatures
+  /// The available index of the next chain to take; runs freely over 65536.
+  @inlinable
+  public var nextAvailable: UInt16 { takeIndex }
+  /// The used index once everything given back is published; runs freely over 65536.
+  @inlinable
+  public var nextUsed: UInt16 { giveIndex }
+
+  @usableFromInline var takeIndex: UInt16
+  @usableFromInline var giveIndex: UInt16
+  @usableFromInline let descriptors: MemoryWindow
+  @usableFromInline let available: MemoryWindow
+  @usableFromInline var used: MemoryWindow
+  /// The available index as last read; entries before it need no further look at the driver's store.
+  @usableFromInline var seenAvailable: UInt16
+  /// The next available index when the current turn began; a turn ends with `publish`.
+  @usableFromInline var turnStart: UInt16
+  @usableFromInline var publishedUsed: UInt16
+  /// The published index at the last decision to notify; nil when nothing is known, as after a restore.
+  var notifiedUsed: UInt16?
+  var areKicksSuppressed = false
+  @usableFromInline var batch: InOrderBatch?
+
+  /// Opens the three parts of the ring and goes on from `configuration.nextAvailable` and the used index in memory.
+  public init(
+    _ configuration: QueueConfiguration, features: RingFeatures, memory: GuestMemory
+  ) throws(VirtqueueError) {
+    let size = configuration.size
+    guard RingLayout.isLegal(size: size) else { throw .illegalSize(size) }
+    let descriptors = try Self.open(
+      configuration.descriptorTable, RingLayout.descriptorTableByteCount(size: size),
+      RingLayout.descriptorTableAlignment, memory)
+    let available = try Self.open(
+      configuration.availableRing,
+      RingLayout.availableRingByteCount(size: size, eventIndex: features.eventIndex),
+      RingLayout.availableRingAlignment, memory)
+    let used = try Self.open(
+      configuration.usedRing, RingLayout.usedRingByteCount(size: size, eventIndex: features.eventIndex),
+      RingLayout.usedRingAlignment, memory, markedAt: configuration.usedRingMark)
+    let nextAvailable = configuration.nextAvailable
+    let nextUsed = used.acquire(at: RingLayout.indexOffset)
+    guard nextAvailable &- nextUsed <= size else {
+      throw .usedIndexDoesNotFit(used: nextUsed, nextAvailable: nextAvailable, size: size)
+    }
+    self.size = size
+    self.features = features
+    self.descriptors = descriptors
+    self.available = available
+    self.used = used
+    takeIndex = nextAvailable
+    seenAvailable = nextAvailable
+    turnStart = nextAvailable
+    giveIndex = nextUsed
+    publishedUsed = nextUsed
+    batch = features.inOrder ? InOrderBatch(size: size, start: nextUsed) : nil
+  }
+
+  private static func open(
+    _ address: GuestAddress, _ byteCount: Int, _ alignment: Int, _ memory: GuestMemory,
+    markedAt mark: GuestAddress? = nil
+  ) throws(VirtqueueError) -> MemoryWindow {
+    do throws(GuestMemoryError) {
+      return try MemoryWindow(of: memory, at: address, byteCount: byteCount, alignment: alignment, markedAt: mark)
+    } catch {
+      throw .memory(error)
+    }
+  }
+
+  /// How many chains have been taken and not given back.
+  @inlinable
+  public var inFlightCount: UInt16 {
+    nextAvailable &- nextUsed
+  }
+
+  /// Takes the next chain the driver made available, or nil when there is none.
+  ///
+  /// A turn, which ends with `publish`, stops with nil after at most twice Queue Size chains, so that a driver that never
+  /// pauses cannot keep the device's thread for itself; `requestKicks` then says that there is more.
+  @inlinable
+  @inline(__always)
+  public mutating func next() throws(VirtqueueError) -> DescriptorChain? {
+    if nextAvailable == seenAvailable {
+      guard nextAvailable &- turnStart < size, try look() else { return nil }
+    }
+    let head = available.load(
+      UInt16.self, at: RingLayout.availableOffset(slot: nextAvailable & (size &- 1)))
+    guard head < size else { throw .headOutOfRange(head: head, size: size) }
+    let chain = DescriptorChain(
+      head: head, position: nextAvailable, table: descriptors.share(), size: size,
+      allowsIndirect: features.indirectDescriptors)
+    takeIndex &+= 1
+    return chain
+  }
+
+  /// Reads the available index again; whether it moved on.
+  @usableFromInline
+  mutating func look() throws(VirtqueueError) -> Bool {
+    let index = available.acquire(at: RingLayout.indexOffset)
+    if index == seenAvailable { return false }
+    guard index &- nextAvailable <= size &- inFlightCount else {
+      throw .availableIndexTooFarAhead(
+        index: index, nextAvailable: nextAvailable, inFlight: inFlightCount, size: size)
+    }
+    seenAvailable = index
+    return true
+  }
+
+  /// Gives a chain back to the driver, with the number of bytes that were written into it.
+  @inlinable
+  @inline(__always)
+  public mutating func complete(_ chain: consuming DescriptorChain) {
+    precondition(nextUsed != nextAvailable, "a chain is given back to the queue that it was taken from")
+    if batch != nil {
+      return completeInOrder(
+        chain.position,
+        InOrderBatch.Completion(
+          head: chain.head, writtenByteCount: chain.writtenByteCount, isComplete: chain.isUsedCompletely))
+    }
+    let offset = RingLayout.usedOffset(slot: nextUsed & (size &- 1))
+    used.store(UInt32(chain.head), at: offset)
+    used.store(chain.writtenByteCount, at: offset &+ 4)
+    giveIndex &+= 1
+  }
+
+  /// Puts the chain that was taken last back, as if it had not been taken: `next` will return it again.
+  ///
+  /// A device uses this to look at a buffer that it keeps for later. The queue does not report it as new again.
+  public mutating func putBack(_ chain: consuming DescriptorChain) {
+    precondition(chain.position == nextAvailable &- 1, "only the chain taken last can be put back")
+    takeIndex &-= 1
+  }
+
+  /// Lets the driver see everything that was given back, and begins a new turn.
+  @inlinable
+  public mutating func publish() {
+    turnStart = nextAvailable
+    guard publishedUsed != nextUsed else { return }
+    used.publish(nextUsed, at: RingLayout.indexOffset)
+    publishedUsed = nextUsed
+    if batch != nil { beginBatch() }
+  }
+}
