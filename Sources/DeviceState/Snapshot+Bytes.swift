@@ -33,27 +33,4 @@ extension Snapshot {
     let found = CRC32C.checksum(bytes[..<end])
     guard found == expected else { throw .checksumMismatch(section: "", expected: expected, found: found) }
   }
-
-  /// Everything in the snapshot for people, of whoever wrote it: sections, versions, lengths, fields.
-  public func describe() -> String {
-    let version = producerVersion.isEmpty ? "" : " \(producerVersion.printable)"
-    var text = "snapshot by \(producer.printable)\(version)\n"
-    for section in sections {
-      let flag = section.isOptional ? ", optional" : ""
-      text += "\(section.label.printable): version \(section.version), \(section.payload.count) bytes\(flag)\n"
-      text += section.lines.map { "  \($0)\n" }.joined()
-    }
-    return text
-  }
-}
-
-extension SnapshotSection {
-  fileprivate var lines: [String] {
-    var cursor = cursor
-    do throws(StateError) {
-      return StateTree.record(try StateTree.fields(&cursor)).lines(indentation: "")
-    } catch {
-      return ["cannot be read: \(error)"]
-    }
-  }
 }

@@ -5,7 +5,7 @@
 public struct StateReader: StateCoder {
   var cursor: ByteCursor
   private let version: Int
-  /// The record being read and where it starts: what a mismatch is explained with.
+  /// The type of the record being read, whose field names explain a mismatch.
   private var record: (any StateRecord.Type)?
 
   init(_ cursor: ByteCursor, version: Int) {

@@ -38,7 +38,8 @@ extension StateValue {
     let outerEnd = try reader.cursor.open()
     let count = try reader.cursor.elementCount(of: stateType)
     var list: [Self] = []
-    list.reserveCapacity(count)
+    // Never more memory than the bytes that are there, however large an element is in memory.
+    list.reserveCapacity(min(count, reader.cursor.remaining / MemoryLayout<Self>.stride))
     for index in 0..<count {
       reader.cursor.path.enter(element: index)
       list.append(try readState(from: &reader))

@@ -1,4 +1,5 @@
 import DeviceState
+import Foundation
 import Testing
 
 @Suite("DeviceState: snapshots of an unknown producer")
@@ -53,6 +54,22 @@ struct TreeTests {
           a: u8 = 5
 
         """)
+  }
+
+  @Test("a snapshot's JSON is JSON, with the bytes of a section that cannot be read")
+  func snapshotJSON() throws {
+    var snapshot = Snapshot(producer: "a \"quoted\" \u{2028}\u{E0001} name")
+    try snapshot.add(EveryKindState.full, optional: true)
+    try snapshot.add(SnapshotSection(name: "odd", version: 7, payload: [1, 0x61, 99]))
+    let json = try JSONSerialization.jsonObject(with: Data(snapshot.json.utf8)) as? [String: Any]
+    #expect(json?["producer"] as? String == snapshot.producer)
+    let sections = try #require(json?["sections"] as? [[String: Any]])
+    let fields = try #require(sections[0]["fields"] as? [String: Any])
+    #expect(fields["text: string"] as? String == EveryKindState.full.text)
+    #expect(fields["u64: u64"] as? String == "18446744073709551615")
+    #expect(sections[0]["optional"] as? Bool == true)
+    #expect(sections[1]["payload"] as? String == "016163")
+    #expect(sections[1]["error"] as? String == "section odd, field a, byte 2: type tag 99 is unknown")
   }
 
   @Test("two fields of one name are refused")

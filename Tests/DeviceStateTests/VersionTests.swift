@@ -24,6 +24,18 @@ struct VersionTests {
     }
   }
 
+  @Test("a record inside a state counts the versions of its section, and is named by its path")
+  func nested() throws {
+    var state = CableState(wires: [CableState.Wire(gauge: 1, colour: 0), CableState.Wire(gauge: 2, colour: 0)])
+    #expect(try CableState(decoding: state.encoded(as: 1), version: 1) == state)
+    state.wires[1].colour = 5
+    #expect(try CableState(decoding: state.encoded()) == state)
+    #expect(throws: StateError.fieldNewerThanVersion(section: "cable", field: "wires[1].colour", since: 2, version: 1))
+    {
+      try state.encoded(as: 1)
+    }
+  }
+
   @Test("a section newer than the code is refused with both versions")
   func newerSection() throws {
     let section = Wire.section("lamp", version: 3, [])
@@ -73,5 +85,26 @@ struct VersionTests {
     _ = try snapshot.take(LampState.self, instance: "b")
     try snapshot.checkAllTaken()
     #expect(snapshot.contains(EveryKindState.self))
+  }
+}
+
+private struct CableState: SavedState {
+  static let section = "cable"
+  static let version = 2
+
+  struct Wire: StateRecord {
+    var gauge: UInt8 = 0
+    var colour: UInt16 = 0
+
+    mutating func code(with coder: inout some StateCoder) throws(StateError) {
+      try coder.field("gauge", &gauge)
+      try coder.field("colour", &colour, since: 2, else: 0)
+    }
+  }
+
+  var wires: [Wire] = []
+
+  mutating func code(with coder: inout some StateCoder) throws(StateError) {
+    try coder.field("wires", &wires)
   }
 }
