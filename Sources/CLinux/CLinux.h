@@ -1,8 +1,9 @@
 // Kernel and libc interfaces that Swift's Glibc module leaves out: includes and declarations only.
 #pragma once
 
-#include <pthread.h>
-#include <signal.h>
+// Types that Glibc declares too stay Glibc's: without this line they would belong to whichever module Swift loads first.
+#pragma clang module import SwiftGlibc
+
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>

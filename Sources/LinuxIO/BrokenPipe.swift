@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 
 /// Runs a body whose writes may meet a pipe or socket without reader, so that they fail with `EPIPE` and the signal

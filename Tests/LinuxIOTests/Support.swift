@@ -33,4 +33,12 @@ func unwrap<Value: ~Copyable>(_ value: consuming Value?) throws -> Value {
   return value
 }
 
-func isOpen(_ number: Int32) -> Bool { fcntl(number, F_GETFD) >= 0 }
+/// How many of this process's descriptors refer to the same socket.
+func openCount(like descriptor: borrowing FileDescriptor) -> Int {
+  var wanted = stat()
+  unsafe fstat(descriptor.rawValue, &wanted)
+  return (0..<Int32(1024)).count { (number) in
+    var status = stat()
+    return unsafe fstat(number, &status) == 0 && status.st_ino == wanted.st_ino && status.st_dev == wanted.st_dev
+  }
+}

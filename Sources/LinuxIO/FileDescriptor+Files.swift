@@ -1,0 +1,73 @@
+import CLinux
+import Glibc
+
+extension FileDescriptor {
+  /// What a file is opened for.
+  public enum Access: Sendable {
+    case reading, writing, readingAndWriting
+  }
+
+  /// What happens when there is no file, or one already.
+  public enum Creation: Sendable {
+    /// Only a file that exists is opened.
+    case never
+    /// A file that exists is opened as it is.
+    case ifMissing
+    /// A file that exists is emptied.
+    case emptied
+    /// A file that exists is the error `EEXIST`.
+    case always
+  }
+
+  /// Opens the file at `path`. One that is created can be read and written by its owner alone.
+  public static func open(
+    _ path: String, for access: Access = .reading, creating creation: Creation = .never
+  ) throws(LinuxError) -> FileDescriptor {
+    let flags = access.flags | creation.flags | O_CLOEXEC
+    return FileDescriptor(owning: try retrying("open", on: path) { unsafe Glibc.open(path, flags, 0o600) })
+  }
+
+  /// Waits until what has been written is on the disk, with what is needed to read it back.
+  public func synchronize() throws(LinuxError) {
+    let number = rawValue
+    _ = try retrying("fdatasync") { fdatasync(number) }
+  }
+
+  /// The two ends of a pipe.
+  public struct Pipe: ~Copyable, Sendable {
+    public let reading: FileDescriptor
+    public let writing: FileDescriptor
+  }
+
+  /// Makes a pipe.
+  public static func pipe() throws(LinuxError) -> Pipe {
+    var numbers: (Int32, Int32) = (-1, -1)
+    _ = try retrying("pipe2") {
+      unsafe withUnsafeMutableBytes(of: &numbers) { (buffer) in
+        unsafe pipe2(buffer.assumingMemoryBound(to: Int32.self).baseAddress, O_CLOEXEC)
+      }
+    }
+    return Pipe(reading: FileDescriptor(owning: numbers.0), writing: FileDescriptor(owning: numbers.1))
+  }
+}
+
+extension FileDescriptor.Access {
+  fileprivate var flags: Int32 {
+    switch self {
+    case .reading: O_RDONLY
+    case .writing: O_WRONLY
+    case .readingAndWriting: O_RDWR
+    }
+  }
+}
+
+extension FileDescriptor.Creation {
+  fileprivate var flags: Int32 {
+    switch self {
+    case .never: 0
+    case .ifMissing: O_CREAT
+    case .emptied: O_CREAT | O_TRUNC
+    case .always: O_CREAT | O_EXCL
+    }
+  }
+}
