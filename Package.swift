@@ -28,7 +28,8 @@ let libraries: [Target] = [
   module("LinuxIO", uses: ["CLinux"]),
   module("DeviceState"),
   module("GuestRAM", uses: ["LinuxIO"]),
-  module("Virtqueue", uses: ["GuestRAM", "DeviceState"]),
+  module("Virtqueue", uses: ["GuestRAM"]),
+  module("VirtioCore", uses: ["Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
 ]
 
 let testTargets: [Target] = [

@@ -1,0 +1,161 @@
+public import Virtqueue
+
+/// What a device has to tell its driver, or a transport.
+public enum DeviceNotification: Equatable, Sendable {
+  /// Used buffers on a queue.
+  case queue(Int)
+  /// The configuration space changed by itself (2.4), or the device needs a reset.
+  case configuration
+  /// The driver broke a queue, by its number if that is known. The device serves no more until it is reset.
+  case broken(queue: Int?, VirtqueueError)
+}
+
+/// A device and everything that all devices have alike: status, features, configuration space, queues.
+///
+/// Transports call it, from one thread; the model is lent its queues for each call. Pausing is not calling.
+public struct DeviceHost<Device: VirtioDevice & ~Copyable>: ~Copyable {
+  public internal(set) var device: Device
+  /// How far the driver has got (2.1).
+  public internal(set) var status: DeviceStatus = []
+  /// The features in use: what the driver asked for last.
+  public internal(set) var features: Features = []
+  /// Counts the changes of the configuration space that the driver did not make (2.5.1).
+  public internal(set) var configGeneration: UInt32 = 0
+  /// What the driver broke, until the device is reset.
+  public internal(set) var failure: VirtqueueError?
+  /// Whether queues are left unserved until `resume`.
+  public internal(set) var isPaused = false
+
+  let ringFeatures: Features
+  let notify: (DeviceNotification) -> Void
+  var queues: QueueSet
+  var configurations: [QueueConfiguration?]
+  var areEnabled: [Bool]
+  var isStarted = false
+
+  /// The ring features that are offered unless said otherwise.
+  public static var defaultRingFeatures: Features {
+    [.indirectDescriptors, .eventIndex, .version1, .inOrder, .ringReset]
+  }
+
+  /// - Parameters:
+  ///   - device: the model, freshly made.
+  ///   - ringFeatures: what of rings and transports to offer beside the device's own features.
+  ///   - notify: told, in a call to this host, what the driver or transport should know.
+  public init(
+    _ device: consuming Device, ringFeatures: Features = Self.defaultRingFeatures,
+    notify: @escaping (DeviceNotification) -> Void
+  ) {
+    let count = device.queueSizes.count
+    self.device = device
+    self.ringFeatures = ringFeatures
+    self.notify = notify
+    queues = QueueSet(count: count)
+    configurations = [QueueConfiguration?](repeating: nil, count: count)
+    areEnabled = [Bool](repeating: true, count: count)
+  }
+
+  /// What a driver may choose from.
+  public var offeredFeatures: Features {
+    device.offeredFeatures.union(ringFeatures)
+  }
+
+  /// The number of virtqueues.
+  public var queueCount: Int { configurations.count }
+
+  /// Whether a queue was started and not stopped.
+  public func isRunning(_ index: Int) -> Bool {
+    queues.isRunning(index)
+  }
+}
+
+extension DeviceHost where Device: ~Copyable {
+  /// Takes the features that a driver chose, for transports without the status steps.
+  public mutating func acceptFeatures(_ chosen: Features) throws(HostError) {
+    guard chosen.isSubset(of: offeredFeatures) else {
+      throw .featuresNotOffered(chosen, offered: offeredFeatures)
+    }
+    guard chosen != features else { return }
+    guard !hasRunningQueues else { throw .queuesRunning }
+    if isStarted { device.reset() }
+    isStarted = false
+    features = chosen
+  }
+
+  /// Notes what the driver writes into the feature fields. Whether they are acceptable, FEATURES_OK tells (3.1.1).
+  public mutating func writeFeatures(_ chosen: Features) {
+    if !status.contains(.featuresOK) { features = chosen }
+  }
+
+  /// Takes a step of 3.1.1. A refused FEATURES_OK stays unset, for the driver to see.
+  public mutating func writeStatus(_ new: DeviceStatus) throws(HostError) {
+    if new.isEmpty { return reset() }
+    let old = status.subtracting(.needsReset)
+    guard new.isSuperset(of: old), !(new.contains(.driverOK) && !new.contains(.featuresOK)) else {
+      throw .illegalStatus(new, after: status)
+    }
+    if new.contains(.featuresOK), !old.contains(.featuresOK) {
+      status.formUnion(new.intersection([.acknowledge, .driver]))
+      try checkFeatures()
+    }
+    status.formUnion(new.subtracting(.needsReset))
+    if new.contains(.driverOK) { start() }
+  }
+
+  private func checkFeatures() throws(HostError) {
+    guard features.isSubset(of: offeredFeatures) else {
+      throw .featuresNotOffered(features, offered: offeredFeatures)
+    }
+    guard features.contains(.version1) else { throw .legacyDriver }
+  }
+
+  /// Starts the model once. A transport without the status steps starts it with its first queue.
+  mutating func start() {
+    guard !isStarted else { return }
+    isStarted = true
+    device.start(with: features)
+  }
+
+  /// Back to the state before any driver came: queues gone, features forgotten (2.1.2, 2.4.1). Memory stays attached.
+  public mutating func reset() {
+    status = []
+    features = []
+    failure = nil
+    isStarted = false
+    queues.slots = [QueueSet.Slot?](repeating: nil, count: queueCount)
+    configurations = [QueueConfiguration?](repeating: nil, count: queueCount)
+    areEnabled = [Bool](repeating: true, count: queueCount)
+    device.reset()
+  }
+
+  /// Reads the configuration space; bytes beyond its end are 0.
+  public func readConfig(at offset: Int, byteCount: Int) -> [UInt8] {
+    let config = device.config
+    return (0..<max(0, byteCount)).map { index in
+      let (place, overflow) = offset.addingReportingOverflow(index)
+      return !overflow && config.indices.contains(place) ? config[place] : 0
+    }
+  }
+
+  /// Takes what the driver writes into the configuration space.
+  public mutating func writeConfig(_ bytes: [UInt8], at offset: Int) throws(HostError) {
+    let size = device.config.count
+    guard offset >= 0, offset <= size, bytes.count <= size - offset else {
+      throw .configOutOfRange(offset: offset, byteCount: bytes.count, size: size)
+    }
+    device.writeConfig(bytes[...], at: offset)
+  }
+
+  /// Lets an operator change the device. A changed configuration space is noticed here and told to the driver.
+  public mutating func update<Result: ~Copyable, E: Error>(
+    _ body: (inout Device) throws(E) -> Result
+  ) throws(E) -> Result {
+    let before = device.config
+    let result = try body(&device)
+    if device.config != before {
+      configGeneration &+= 1
+      if isStarted { notify(.configuration) }
+    }
+    return result
+  }
+}

@@ -1,0 +1,53 @@
+public import DeviceState
+public import Virtqueue
+
+/// A device model: what the device does with its queues, and nothing of how a driver reaches it.
+///
+/// A model owns no thread, no file descriptor and no queue. Its host calls it, one call at a time, and after each call
+/// publishes what was given back and decides from the rings whether the driver wants to be told.
+public protocol VirtioDevice: ~Copyable, SendableMetatype {
+  /// All that must survive a migration.
+  associatedtype State: SavedState
+
+  static var id: DeviceID { get }
+
+  /// The device's own feature bits. The host adds those of rings and transports.
+  var offeredFeatures: Features { get }
+
+  /// The largest size of each virtqueue; each a power of two. Its count is the number of virtqueues.
+  var queueSizes: [UInt16] { get }
+
+  /// The configuration space as a driver reads it now, for the features negotiated or, before, offered.
+  var config: [UInt8] { get }
+
+  /// Takes what the driver wrote into configuration space: bytes within `config`, at most as many.
+  mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int)
+
+  /// The features are agreed; queues will be served from now on.
+  mutating func start(with features: Features)
+
+  /// The driver made buffers available on a queue.
+  ///
+  /// Other queues may be used too if `isRunning`. Take `&queues[index]` once for a batch, not for each chain.
+  mutating func serve(_ index: Int, of queues: inout QueueSet) throws(VirtqueueError)
+
+  /// A backend, a timer or the operator has news.
+  mutating func wake(_ queues: inout QueueSet) throws(VirtqueueError)
+
+  /// One queue was reset or set up anew: forget what was kept of its buffers (2.6.1).
+  mutating func resetQueue(_ index: Int)
+
+  /// Back to the state before any driver came. What the operator has set stays.
+  mutating func reset()
+
+  var state: State { get }
+
+  /// Goes on from a state saved elsewhere, after `start`. Checked like any other input.
+  mutating func adopt(_ state: State) throws(StateError)
+}
+
+extension VirtioDevice where Self: ~Copyable {
+  public mutating func wake(_ queues: inout QueueSet) throws(VirtqueueError) {}
+  public mutating func resetQueue(_ index: Int) {}
+  public mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int) {}
+}
