@@ -29,11 +29,13 @@ let libraries: [Target] = [
   module("DeviceState"),
   module("GuestRAM", uses: ["LinuxIO"]),
   module("Virtqueue", uses: ["GuestRAM", "DeviceState"]),
+  module("Options"),
 ]
 
 let testTargets: [Target] = [
   tests("LinuxIOTests", uses: ["LinuxIO"]),
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
+  tests("OptionsTests", uses: ["Options"]),
 ]
 
 let package = Package(
