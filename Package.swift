@@ -30,11 +30,13 @@ let libraries: [Target] = [
   module("GuestRAM", uses: ["LinuxIO"]),
   module("Virtqueue", uses: ["GuestRAM"]),
   module("VirtioCore", uses: ["Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
+  module("Options"),
 ]
 
 let testTargets: [Target] = [
   tests("LinuxIOTests", uses: ["LinuxIO"]),
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
+  tests("OptionsTests", uses: ["Options"]),
 ]
 
 let package = Package(

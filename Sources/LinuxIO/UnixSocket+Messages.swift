@@ -14,17 +14,18 @@ extension UnixSocket {
 
   /// Sends all of `bytes`.
   /// - Parameters:
-  ///   - descriptors: borrowed for the call and passed with the first byte, so `bytes` must not be empty with them; at
-  ///     most `largestDescriptorCount`.
+  ///   - descriptors: borrowed for the call and passed with the first byte; `EINVAL` is thrown when there is none, and
+  ///     for more than `largestDescriptorCount`.
   ///   - limit: `ETIMEDOUT` is thrown when the peer does not take the bytes for so long; nil waits for ever.
   public func send(
     _ bytes: [UInt8], descriptors: [Int32] = [], within limit: Duration? = nil
   ) throws(LinuxError) {
     var vectors = IOVectors(capacity: 1)
     try unsafe bytes.span.withUnsafeBytes { (buffer) throws(LinuxError) in
-      guard let base = buffer.baseAddress, unsafe !buffer.isEmpty else { return }
-      // The kernel only reads it.
-      _ = unsafe vectors.append(UnsafeMutableRawPointer(mutating: base), byteCount: buffer.count)
+      if let base = buffer.baseAddress {
+        // The kernel only reads it.
+        _ = unsafe vectors.append(UnsafeMutableRawPointer(mutating: base), byteCount: buffer.count)
+      }
       try send(vectors, descriptors: descriptors, within: limit)
     }
   }
@@ -33,6 +34,7 @@ extension UnixSocket {
   public func send(
     _ vectors: borrowing IOVectors, descriptors: [Int32] = [], within limit: Duration? = nil
   ) throws(LinuxError) {
+    guard descriptors.isEmpty || vectors.totalByteCount > 0 else { throw LinuxError(call: "sendmsg", number: EINVAL) }
     let number = descriptor.rawValue
     let count = try transfer(
       "sendmsg", byteCount: vectors.totalByteCount, descriptor: number, events: POLLOUT, until: Deadline(after: limit)

@@ -35,6 +35,21 @@ import Testing
     #expect(openCount(like: sent) == 1)
   }
 
+  @Test("descriptors that the kernel would not pass are refused, not dropped")
+  func badSends() throws {
+    let pair = try UnixSocket.pair()
+    let many = [Int32](repeating: pair.first.descriptor.rawValue, count: UnixSocket.largestDescriptorCount)
+    #expect(
+      failure { () throws(LinuxError) in try pair.first.send([], descriptors: [many[0]]) }
+        == LinuxError(call: "sendmsg", number: EINVAL))
+    #expect(
+      failure { () throws(LinuxError) in try pair.first.send([1], descriptors: many + [many[0]]) }
+        == LinuxError(call: "sendmsg", number: EINVAL))
+    try pair.first.send([])
+    try pair.first.send([1], descriptors: many)
+    #expect(try pair.second.receive(exactly: 1, maximumDescriptors: .max)?.descriptors.count == many.count)
+  }
+
   @Test("the end of the stream between messages is nil, within a message an error")
   func endOfStream() throws {
     let pair = try UnixSocket.pair()
