@@ -32,8 +32,10 @@ let libraries: [Target] = [
 ]
 
 let testTargets: [Target] = [
+  .target(name: "Support", dependencies: ["GuestRAM", "Virtqueue"], path: "Tests/Support", swiftSettings: settings),
   tests("LinuxIOTests", uses: ["LinuxIO"]),
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
+  tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
 ]
 
 let package = Package(
