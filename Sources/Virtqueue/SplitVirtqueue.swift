@@ -107,7 +107,8 @@ public struct SplitVirtqueue: ~Copyable {
   mutating func look() throws(VirtqueueError) -> Bool {
     let index = available.acquire(at: RingLayout.indexOffset)
     if index == seenAvailable { return false }
-    guard index &- nextAvailable <= size &- inFlightCount else {
+    // From what was seen before, and not from what was taken: so an index that goes backwards is too far ahead.
+    guard index &- seenAvailable <= size &- (seenAvailable &- nextUsed) else {
       throw .availableIndexTooFarAhead(
         index: index, nextAvailable: nextAvailable, inFlight: inFlightCount, size: size)
     }
