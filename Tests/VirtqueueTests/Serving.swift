@@ -37,6 +37,11 @@ extension SplitVirtqueue {
     return chain
   }
 
+  /// `needsNotification`, marked as throwing because `#expect` takes apart only what `try` does not stand before.
+  mutating func notifies() throws -> Bool {
+    needsNotification()
+  }
+
   /// Serves what there is until `next` says that there is no more, and publishes it.
   mutating func serveTurn() throws(VirtqueueError) -> [UInt16] {
     var heads: [UInt16] = []
