@@ -28,7 +28,7 @@ public struct SplitVirtqueue: ~Copyable {
   @usableFromInline var publishedUsed: UInt16
   /// The published index at the last decision to notify; nil when nothing is known, as after a restore.
   var notifiedUsed: UInt16?
-  var areKicksSuppressed = false
+  var areKicksSuppressed: Bool
   @usableFromInline var batch: InOrderBatch?
 
   /// Opens the three parts of the ring and goes on from `configuration.nextAvailable` and the used index in memory.
@@ -52,6 +52,7 @@ public struct SplitVirtqueue: ~Copyable {
     guard nextAvailable &- nextUsed <= size else {
       throw .usedIndexDoesNotFit(used: nextUsed, nextAvailable: nextAvailable, size: size)
     }
+    areKicksSuppressed = Self.suppressesKicks(used)
     self.size = size
     self.features = features
     self.descriptors = descriptors
