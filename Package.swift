@@ -34,14 +34,19 @@ let libraries: [Target] = [
   module("Options"),
 ]
 
+let programs: [Target] = []
+
 let testTargets: [Target] = [
+  .target(name: "Support", dependencies: ["GuestRAM", "Virtqueue"], path: "Tests/Support", swiftSettings: settings),
   tests("LinuxIOTests", uses: ["LinuxIO"]),
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
+  tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
   tests("OptionsTests", uses: ["Options"]),
 ]
 
 let package = Package(
   name: "VirtioKit",
-  products: libraries.map { .library(name: $0.name, targets: [$0.name]) },
-  targets: [.systemLibrary(name: "CLinux")] + libraries + testTargets
+  products: libraries.map { .library(name: $0.name, targets: [$0.name]) }
+    + programs.map { .executable(name: $0.name, targets: [$0.name]) },
+  targets: [.systemLibrary(name: "CLinux")] + libraries + programs + testTargets
 )
