@@ -34,9 +34,11 @@ let libraries: [Target] = [
 ]
 
 let testTargets: [Target] = [
+  .target(name: "Support", dependencies: ["GuestRAM", "Virtqueue"], path: "Tests/Support", swiftSettings: settings),
   tests("LinuxIOTests", uses: ["LinuxIO"]),
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
   tests("OptionsTests", uses: ["Options"]),
+  tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
 ]
 
 let package = Package(

@@ -84,7 +84,7 @@ extension MemoryWindow {
   @inline(__always)
   public mutating func move(to address: GuestAddress, byteCount: Int) throws(GuestMemoryError) {
     guard let host = unsafe Self.locate(address, byteCount, in: block) else {
-      throw .outside(GuestRange(start: address, byteCount: UInt64(max(0, byteCount))))
+      throw unsafe Self.refusal(address, byteCount, in: block)
     }
     unsafe base = unsafe host
     length = byteCount
@@ -97,6 +97,19 @@ extension MemoryWindow {
     _ address: GuestAddress, _ byteCount: Int, in block: UnsafeMutablePointer<Block>
   ) -> UnsafeMutableRawPointer? {
     unsafe block.pointee.map.host(address.rawValue, byteCount)
+  }
+
+  /// Why a stretch could not be located: part of it is no guest memory, or it is not all in one region.
+  @usableFromInline
+  static func refusal(
+    _ address: GuestAddress, _ byteCount: Int, in block: UnsafeMutablePointer<Block>
+  ) -> GuestMemoryError {
+    do throws(GuestMemoryError) {
+      unsafe try block.pointee.map.check(address.rawValue, byteCount)
+    } catch {
+      return error
+    }
+    return .divided(GuestRange(start: address, byteCount: UInt64(max(0, byteCount))))
   }
 
   /// Reads a little-endian integer of the window once. An offset beyond the window is the caller's mistake.

@@ -20,7 +20,7 @@ public struct Segment: Equatable, Sendable {
 /// A chain of buffers that the driver made available: device-readable ones, then device-writable ones.
 ///
 /// It is walked as it is read, each descriptor fetched once. It cannot be copied, so it cannot be given back twice, and
-/// it counts what is written. Walk it by `next`, by `read` and `write`, or by `collect`; not by two of them.
+/// it counts what is written. Walk it by `next`, or by `read`, `write` and `collect`; not by both.
 public struct DescriptorChain: ~Copyable {
   /// The chain's first descriptor, which names it in the used ring.
   public let head: UInt16
@@ -89,13 +89,17 @@ extension DescriptorChain {
     return true
   }
 
-  /// Appends all buffers that are left to two lists, at most 32768 in all.
+  /// Appends all buffers that are left to two lists, at most 65535 in all: what `read` and `write` have left of one, and
+  /// those behind it.
   public mutating func collect(
     readable: inout [GuestBuffer], writable: inout [GuestBuffer]
   ) throws(VirtqueueError) {
-    while let segment = try next() {
+    var rest: Segment? = current.byteCount > 0 ? current : try next()
+    current.byteCount = 0
+    while let segment = rest {
       let buffer = GuestBuffer(address: segment.address, byteCount: Int(segment.byteCount))
       if segment.isDeviceWritable { writable.append(buffer) } else { readable.append(buffer) }
+      rest = try next()
     }
   }
 

@@ -7,7 +7,8 @@ import GuestRAM
 extension SplitVirtqueue {
   /// Whether the driver wants to be told of what was published since this was last asked.
   ///
-  /// The first answer after a start is yes if anything was published: nobody knows what an earlier device signalled.
+  /// The first time after a start it asks about all that was ever published, and `used_event` does not count: nobody
+  /// knows what an earlier device signalled.
   public mutating func needsNotification() -> Bool {
     let last = notifiedUsed
     guard publishedUsed != last else { return false }
@@ -43,6 +44,11 @@ extension SplitVirtqueue {
     }
     GuestMemory.fullBarrier()
     return try look()
+  }
+
+  /// Whether the used ring says that kicks are unwanted, as a device leaves it that is stopped while it serves.
+  static func suppressesKicks(_ used: borrowing MemoryWindow) -> Bool {
+    used.load(UInt16.self, at: RingLayout.flagsOffset) & noNotify != 0
   }
 
   /// `VIRTQ_AVAIL_F_NO_INTERRUPT`

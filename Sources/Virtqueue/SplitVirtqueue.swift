@@ -28,7 +28,7 @@ public struct SplitVirtqueue: ~Copyable {
   @usableFromInline var publishedUsed: UInt16
   /// The published index at the last decision to notify; nil when nothing is known, as after a restore.
   var notifiedUsed: UInt16?
-  var areKicksSuppressed = false
+  var areKicksSuppressed: Bool
   @usableFromInline var batch: InOrderBatch?
 
   /// Opens the three parts of the ring and goes on from `configuration.nextAvailable` and the used index in memory.
@@ -52,6 +52,7 @@ public struct SplitVirtqueue: ~Copyable {
     guard nextAvailable &- nextUsed <= size else {
       throw .usedIndexDoesNotFit(used: nextUsed, nextAvailable: nextAvailable, size: size)
     }
+    areKicksSuppressed = Self.suppressesKicks(used)
     self.size = size
     self.features = features
     self.descriptors = descriptors
@@ -107,7 +108,8 @@ public struct SplitVirtqueue: ~Copyable {
   mutating func look() throws(VirtqueueError) -> Bool {
     let index = available.acquire(at: RingLayout.indexOffset)
     if index == seenAvailable { return false }
-    guard index &- nextAvailable <= size &- inFlightCount else {
+    // From what was seen before, and not from what was taken: so an index that goes backwards is too far ahead.
+    guard index &- seenAvailable <= size &- (seenAvailable &- nextUsed) else {
       throw .availableIndexTooFarAhead(
         index: index, nextAvailable: nextAvailable, inFlight: inFlightCount, size: size)
     }
