@@ -30,6 +30,7 @@ let libraries: [Target] = [
   module("GuestRAM", uses: ["LinuxIO"]),
   module("Virtqueue", uses: ["GuestRAM"]),
   module("VirtioCore", uses: ["Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
+  module("Balloon", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Options"),
 ]
 
@@ -37,6 +38,7 @@ let testTargets: [Target] = [
   .target(name: "Support", dependencies: ["GuestRAM", "Virtqueue"], path: "Tests/Support", swiftSettings: settings),
   tests("LinuxIOTests", uses: ["LinuxIO"]),
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
+  tests("BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState"]),
   tests("OptionsTests", uses: ["Options"]),
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
 ]
