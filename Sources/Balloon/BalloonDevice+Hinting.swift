@@ -36,32 +36,12 @@ extension BalloonDevice {
 
   mutating func receiveHints(_ queue: inout SplitVirtqueue, _ memory: GuestMemory) throws(VirtqueueError) {
     while var chain = try queue.next() {
-      readable.removeAll(keepingCapacity: true)
-      writable.removeAll(keepingCapacity: true)
-      try chain.collect(readable: &readable, writable: &writable)
-      if !readable.isEmpty { hints.receive(try readCommand(memory)) }
+      if let command = try chain.read(UInt32.self) { hints.receive(command) }
+      try collectWritable(of: &chain)
       for index in writable.indices where hints.phase == .active {
         forEachPart(of: writable[index].range, memory) { (device, part) in device.hints.note(part) }
       }
       queue.complete(chain)
     }
-  }
-
-  /// The command ID in the readable buffers, however a driver split its four bytes; nil when there are fewer.
-  private func readCommand(_ memory: GuestMemory) throws(VirtqueueError) -> UInt32? {
-    var command: UInt32 = 0
-    var count = 0
-    for buffer in readable {
-      for offset in 0..<min(buffer.byteCount, 4 - count) {
-        guard let address = buffer.address.advanced(by: UInt64(offset)) else { throw .memory(.outside(buffer.range)) }
-        command |= UInt32(try read(memory, at: address)) << (8 * UInt32(count))
-        count += 1
-      }
-    }
-    return count == 4 ? command : nil
-  }
-
-  private func read(_ memory: GuestMemory, at address: GuestAddress) throws(VirtqueueError) -> UInt8 {
-    do throws(GuestMemoryError) { return try memory.read(UInt8.self, at: address) } catch { throw .memory(error) }
   }
 }

@@ -44,6 +44,13 @@ extension BalloonDevice {
     }
   }
 
+  /// Lists the device-writable buffers of a chain, of which each is a range of free pages.
+  mutating func collectWritable(of chain: inout DescriptorChain) throws(VirtqueueError) {
+    readable.removeAll(keepingCapacity: true)
+    writable.removeAll(keepingCapacity: true)
+    try chain.collect(readable: &readable, writable: &writable)
+  }
+
   /// Calls `body` with the whole pages of a range that are guest memory, and counts the rest.
   mutating func forEachPart(
     of range: GuestRange, _ memory: GuestMemory, _ body: (inout Self, GuestRange) -> Void

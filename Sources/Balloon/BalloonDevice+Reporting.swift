@@ -7,9 +7,7 @@ extension BalloonDevice {
   /// Gives each reported range to the host before the report is answered; afterwards the guest may use it untold.
   mutating func receiveReports(_ queue: inout SplitVirtqueue, _ memory: GuestMemory) throws(VirtqueueError) {
     while var chain = try queue.next() {
-      readable.removeAll(keepingCapacity: true)
-      writable.removeAll(keepingCapacity: true)
-      try chain.collect(readable: &readable, writable: &writable)
+      try collectWritable(of: &chain)
       if mayEmptyReportedPages {
         for index in writable.indices {
           forEachPart(of: writable[index].range, memory) { (device, part) in device.release(part, memory) }

@@ -66,7 +66,7 @@ struct HintSession: Equatable {
   }
 
   /// The driver sent a command ID: its current one begins the round, any other after that ends it.
-  mutating func receive(_ id: UInt32?) {
+  mutating func receive(_ id: UInt32) {
     switch phase {
     case .requested where id == command: phase = .active
     case .active: phase = .ended
