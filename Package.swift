@@ -30,6 +30,7 @@ let libraries: [Target] = [
   module("GuestRAM", uses: ["LinuxIO"]),
   module("Virtqueue", uses: ["GuestRAM"]),
   module("VirtioCore", uses: ["Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
+  module("Balloon", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState"]),
   module("Migration", uses: ["GuestRAM", "LinuxIO"]),
   module("Options"),
 ]
@@ -41,6 +42,7 @@ let testTargets: [Target] = [
   tests("LinuxIOTests", uses: ["LinuxIO"]),
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
+  tests("BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
   tests("OptionsTests", uses: ["Options"]),
 ]
 
