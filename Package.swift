@@ -30,6 +30,7 @@ let libraries: [Target] = [
   module("GuestRAM", uses: ["LinuxIO"]),
   module("Virtqueue", uses: ["GuestRAM"]),
   module("VirtioCore", uses: ["Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
+  module("Migration", uses: ["GuestRAM", "LinuxIO"]),
   module("Options"),
 ]
 

@@ -12,6 +12,24 @@ extension GuestMemory {
     return unsafe PageScan.isZero(UnsafeRawBufferPointer(start: host, count: Int(range.byteCount)))
   }
 
+  /// Appends the digest of each 4 KiB page of the range. The range consists of whole pages of one region.
+  public func appendPageDigests(of range: GuestRange, to digests: inout [UInt64]) throws(GuestMemoryError) {
+    guard let host = unsafe map.host(range.start.rawValue, Int(clamping: range.byteCount)) else {
+      throw .outside(range)
+    }
+    guard range.start.rawValue % 4096 == 0, range.byteCount % 4096 == 0 else {
+      throw .unaligned(range.start, multipleOf: 4096)
+    }
+    for offset in stride(from: 0, to: Int(range.byteCount), by: 4096) {
+      unsafe digests.append(PageScan.digest(UnsafeRawBufferPointer(start: host + offset, count: 4096)))
+    }
+  }
+
+  /// The digest of bytes that are not guest memory, by the same function.
+  public static func digest(of bytes: [UInt8]) -> UInt64 {
+    unsafe bytes.withUnsafeBytes { unsafe PageScan.digest($0) }
+  }
+
   /// A 64-bit digest of the range's bytes that tells two pages apart, though not against somebody who wants them to
   /// seem alike. The range lies in one region.
   public func digest(_ range: GuestRange) throws(GuestMemoryError) -> UInt64 {

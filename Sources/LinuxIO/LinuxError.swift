@@ -22,6 +22,14 @@ public struct LinuxError: Error, Equatable, Sendable {
   }
 }
 
+extension LinuxError {
+  /// Whether a time limit was over before the call was done (`ETIMEDOUT`).
+  public var isTimeOut: Bool { number == ETIMEDOUT }
+
+  /// Whether the peer of a pipe or connection is gone (`EPIPE`, `ECONNRESET`).
+  public var isPeerGone: Bool { number == EPIPE || number == ECONNRESET }
+}
+
 extension LinuxError: CustomStringConvertible {
   /// For people: `pwritev: No space left on device (error 28)`, or `connect(/run/net.sock): …` with a subject.
   public var description: String {

@@ -14,6 +14,24 @@ extension Mapping {
     _ = try retrying("madvise") { unsafe madvise(base + offset, byteCount, Int32(advice)) }
   }
 
+  /// Makes whole pages present and writable at once, as a store into each would.
+  ///
+  /// Memory that cannot be had is an error here (`ENOMEM`, `EFAULT`), and not the signal that a store would meet.
+  /// - Parameters:
+  ///   - offset: in bytes, a multiple of the page size.
+  ///   - byteCount: a multiple of the page size.
+  /// - Returns: false when the kernel does not know the request (before Linux 5.14).
+  public func populate(at offset: Int, byteCount: Int) throws(LinuxError) -> Bool {
+    precondition(offset >= 0 && byteCount >= 0 && byteCount <= self.byteCount - offset)
+    do {
+      _ = try retrying("madvise") { unsafe madvise(base + offset, byteCount, Int32(MADV_POPULATE_WRITE)) }
+      return true
+    } catch {
+      if error.number == EINVAL { return false }
+      throw error
+    }
+  }
+
   /// The first stretch of pages in memory or swap from `start` on, in bytes, or nil when there is none before `end`.
   ///
   /// For memory of this process alone; reads the kernel's page map and none of the pages.

@@ -1,0 +1,223 @@
+public import GuestRAM
+import LinuxIO
+
+/// What a destination lets a source have of it.
+public struct DestinationLimits: Equatable, Sendable {
+  /// The most bytes of guest memory.
+  public var mostMemory: UInt64
+  /// The most bytes of saved state, which are held in this process.
+  public var mostState: Int
+  /// How long the source may take for each frame, and to give the guest away.
+  public var time: Duration
+  /// How many threads prepare memory ahead of the data; one is enough where source and destination share two cores.
+  public var populatingThreadCount: Int
+
+  public init(
+    mostMemory: UInt64, mostState: Int = 256 << 20, time: Duration = .seconds(30), populatingThreadCount: Int = 1
+  ) {
+    self.mostMemory = mostMemory
+    self.mostState = mostState
+    self.time = time
+    self.populatingThreadCount = populatingThreadCount
+  }
+}
+
+/// A guest that has arrived in full.
+public struct ArrivedGuest: Sendable {
+  /// The guest's memory; nothing was stored where the guest has nothing or zeros.
+  public let memory: GuestMemory
+  /// The saved state as the source gave it.
+  public let state: [UInt8]
+  /// What the source told about the guest before it sent it.
+  public let description: GuestDescription
+}
+
+/// The side that takes a guest: `receive` it, restore its devices, and `confirm`. `Source` tells who runs it when.
+///
+/// Letting go of the value before `confirm` ends the connection and leaves the guest to the source.
+public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
+  private var stream: FrameStream<Link>
+  private let producer: String
+  private let limits: DestinationLimits
+  private var report = MigrationReport()
+  private var start = MonotonicClock.now
+  /// The size of the memory that has been received, and nil before.
+  private var memoryByteCount: UInt64?
+
+  /// - Parameter producer: names this program to people, at most 255 bytes of UTF-8; what is longer is cut off.
+  public init(_ link: consuming Link, producer: String, limits: DestinationLimits) {
+    stream = FrameStream(link, limit: limits.time)
+    self.producer = producer
+    self.limits = limits
+  }
+
+  /// Receives a guest into new memory, which gets nothing where the guest has nothing or zeros.
+  ///
+  /// - Parameters:
+  ///   - makeMemory: makes memory of the described layout that nobody has used yet. Sizes are within the limit.
+  ///   - refusing: judges the guest before its first page: why it cannot be taken, or nil.
+  /// - Returns: the guest, which is still the source's: it must not run before `confirm` has returned.
+  /// - Throws: the guest has been left to the source.
+  public mutating func receive(
+    makeMemory: (GuestDescription) throws(GuestMemoryError) -> GuestMemory = { (description) throws(GuestMemoryError) in
+      try description.makeMemory()
+    },
+    refusing: (GuestDescription) -> String? = { _ in nil }
+  ) throws(MigrationError) -> ArrivedGuest {
+    start = MonotonicClock.now
+    do {
+      let description = try introduce(refusing)
+      let memory = try make(description, makeMemory)
+      try stream.send(.accept)
+      let state = try receiveGuest(memory)
+      memoryByteCount = memory.byteCount
+      return ArrivedGuest(memory: memory, state: state, description: description)
+    } catch {
+      throw stream.giveUp(error)
+    }
+  }
+
+  /// Tells the source that the received guest could run here, and waits until it gives the guest away.
+  ///
+  /// Only for a guest that was received. Restore its devices first: a guest that cannot run is to be refused.
+  /// - Returns: from then on the guest is here, and runs here alone.
+  /// - Throws: the guest must not run here.
+  public consuming func confirm() throws(MigrationError) -> MigrationReport {
+    guard let memoryByteCount else { preconditionFailure("there is no guest to confirm") }
+    do {
+      try stream.send(.ready)
+      _ = try stream.receive(.commit)
+    } catch {
+      throw stream.giveUp(error)
+    }
+    do {
+      try stream.send(.committed)
+    } catch {
+      report.acknowledgementError = error
+    }
+    report.close(since: start, wireByteCount: stream.byteCount, memoryByteCount: memoryByteCount)
+    return report
+  }
+
+  /// Leaves the guest to the source.
+  ///
+  /// - Parameter reason: what the source reports, such as which device could not be restored.
+  public consuming func refuse(_ reason: String) {
+    _ = stream.giveUp(.unusable(reason))
+  }
+}
+
+// MARK: - Receiving
+
+extension Destination where Link: ~Copyable {
+  private mutating func introduce(_ refusing: (GuestDescription) -> String?) throws(MigrationError) -> GuestDescription
+  {
+    try stream.sendOpening()
+    try stream.send(.hello, Hello(.destination, producer: producer).payload)
+    try stream.receiveOpening()
+    let hello = try Hello(stream.receive(.hello).payload)
+    guard hello.role == .source else { throw .sameRole }
+    let description = try GuestDescription(stream.receive(.description).payload)
+    guard description.memoryByteCount <= limits.mostMemory else {
+      throw .tooMuchMemory(byteCount: description.memoryByteCount, most: limits.mostMemory)
+    }
+    if let reason = refusing(description) {
+      throw .refused(source: hello.producer, destination: producer, reason: reason)
+    }
+    return description
+  }
+
+  private func make(
+    _ description: GuestDescription, _ makeMemory: (GuestDescription) throws(GuestMemoryError) -> GuestMemory
+  ) throws(MigrationError) -> GuestMemory {
+    let memory = try inGuestMemory { () throws(GuestMemoryError) in try makeMemory(description) }
+    // What is not sent is taken as zero, which only unused memory is.
+    guard memory.regions.map(\.range) == description.regions, try memory.residentPages().isEmpty else {
+      throw .unsuitableMemory
+    }
+    return memory
+  }
+
+  // MARK: - Memory and state
+
+  /// Receives all up to the point where only the source's decision is missing, and returns the state.
+  private mutating func receiveGuest(_ memory: GuestMemory) throws(MigrationError) -> [UInt8] {
+    let populator = try Populator.start(memory, threadCount: limits.populatingThreadCount)
+    defer { populator.finish() }
+    var planned = PlannedPages(memory.regions.map(\.range))
+    var state: [UInt8] = []
+    while true {
+      let frame = try stream.receive()
+      switch frame.kind {
+      case .plan:
+        let plan = try PageRun.runs(frame.payload)
+        try populator.add(planned.add(plan))
+        report.count(plan)
+      case .pages: try receivePages(frame, planned.take(frame), memory)
+      case .state: try append(frame, to: &state)
+      case .complete:
+        guard planned.isEmpty else { throw .incomplete }
+        try finish(Completion(frame.payload), state, memory)
+        return state
+      default: throw .unexpectedFrame(frame.kind)
+      }
+    }
+  }
+
+  private mutating func receivePages(
+    _ frame: Frame, _ pages: PageFrame, _ memory: GuestMemory
+  ) throws(MigrationError) {
+    try stream.receivePages(pages.buffers, of: memory)
+    guard try pages.payload(memory) == frame.payload else {
+      throw .damagedPages(GuestRange(start: pages.runs[0].start, byteCount: UInt64(pages.byteCount)))
+    }
+  }
+
+  private func append(_ frame: Frame, to state: inout [UInt8]) throws(MigrationError) {
+    guard !frame.payload.isEmpty else { throw .malformedFrame(.state) }
+    guard state.count + frame.payload.count <= limits.mostState else {
+      throw .tooMuchState(byteCount: state.count + frame.payload.count, most: limits.mostState)
+    }
+    state += frame.payload
+  }
+
+  private mutating func finish(
+    _ completion: Completion, _ state: [UInt8], _ memory: GuestMemory
+  ) throws(MigrationError) {
+    report.stateByteCount = UInt64(state.count)
+    let received = Completion(
+      dataPageCount: report.dataPageCount, zeroPageCount: report.zeroPageCount, stateByteCount: report.stateByteCount,
+      stateDigest: GuestMemory.digest(of: state), isToVerify: completion.isToVerify)
+    guard completion == received else { throw .incomplete }
+    if completion.isToVerify { try sendDigests(of: memory) }
+  }
+
+  /// Digests what is in memory now, not what came: it is the memory that the guest will run with.
+  private mutating func sendDigests(of memory: GuestMemory) throws(MigrationError) {
+    for range in try memory.residentPages() {
+      let step = UInt64(PageDigests.mostPages) * GuestPage.byteCount
+      for offset in stride(from: 0, to: range.byteCount, by: Int(step)) {
+        let start = GuestAddress(range.start.rawValue + offset)
+        let part = GuestRange(start: start, byteCount: min(step, range.byteCount - offset))
+        var digests: [UInt64] = []
+        digests.reserveCapacity(PageDigests.mostPages)
+        try inGuestMemory { () throws(GuestMemoryError) in try memory.appendPageDigests(of: part, to: &digests) }
+        try stream.send(.digests, PageDigests(start: start, digests: digests).payload)
+        report.comparedPageCount += UInt64(digests.count)
+      }
+    }
+    try stream.send(.digestsEnd)
+    report.isVerified = true
+  }
+}
+
+extension GuestDescription {
+  /// Unused memory of this layout: for each region a memory file of its own.
+  public func makeMemory(hugePages: Bool = false) throws(GuestMemoryError) -> GuestMemory {
+    var made: [MemoryRegion] = []
+    for region in regions {
+      made.append(try MemoryRegion(memoryFile: region.byteCount, start: region.start, hugePages: hugePages))
+    }
+    return try GuestMemory(regions: made)
+  }
+}

@@ -1,0 +1,51 @@
+import GuestRAM
+import LinuxIO
+
+/// What a finished move was like, seen from the side that reports it.
+public struct MigrationReport: Equatable, Sendable {
+  /// The bytes that went over the connection, both ways together.
+  public internal(set) var wireByteCount: UInt64 = 0
+  /// The 4 KiB pages whose bytes were sent.
+  public internal(set) var dataPageCount: UInt64 = 0
+  /// The 4 KiB pages that had memory behind them but were zero, so that nothing of them was sent.
+  public internal(set) var zeroPageCount: UInt64 = 0
+  /// The 4 KiB pages that had no memory behind them and were neither read nor sent.
+  public internal(set) var absentPageCount: UInt64 = 0
+  /// The bytes of saved state.
+  public internal(set) var stateByteCount: UInt64 = 0
+  /// From the start of the move to its end, in seconds.
+  public internal(set) var seconds: Double = 0
+  /// From the pause of the guest until the destination had it, in seconds; nil where the pause is not known.
+  public internal(set) var downtimeSeconds: Double?
+  /// Whether the memory on both sides was compared before the guest was given away.
+  public internal(set) var isVerified = false
+  /// How many 4 KiB pages were compared: those with memory behind them at the source or the destination.
+  public internal(set) var comparedPageCount: UInt64 = 0
+  /// At the destination: why the source may not have heard that the guest arrived. The guest runs here all the same,
+  /// and the source reports `outcomeUnknown`.
+  public internal(set) var acknowledgementError: MigrationError?
+
+  /// Bytes on the wire for each second of the move.
+  public var bytesPerSecond: Double { seconds > 0 ? Double(wireByteCount) / seconds : 0 }
+
+  init() {}
+
+  mutating func count(_ runs: [PageRun]) {
+    for run in runs {
+      if run.isZero { zeroPageCount += UInt64(run.pageCount) } else { dataPageCount += UInt64(run.pageCount) }
+    }
+  }
+
+  /// Fills in what is known at the end.
+  mutating func close(since start: UInt64, wireByteCount: UInt64, memoryByteCount: UInt64) {
+    self.wireByteCount = wireByteCount
+    absentPageCount = memoryByteCount / GuestPage.byteCount - dataPageCount - zeroPageCount
+    seconds = Self.seconds(since: start)
+  }
+
+  /// The seconds since a moment of `MonotonicClock`.
+  static func seconds(since moment: UInt64) -> Double {
+    let now = MonotonicClock.now
+    return now > moment ? Double(now - moment) / 1e9 : 0
+  }
+}

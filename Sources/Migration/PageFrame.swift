@@ -1,0 +1,77 @@
+import GuestRAM
+
+/// Runs of planned pages whose data goes in one frame, in the order in which they were planned.
+struct PageFrame {
+  private static let mostRuns = 256
+
+  private(set) var runs: [PageRun] = []
+  private(set) var byteCount = 0
+
+  var buffers: [GuestBuffer] { runs.map(\.buffer) }
+
+  /// Adds a run, or says that the frame is full.
+  mutating func append(_ run: PageRun) -> Bool {
+    guard runs.count < Self.mostRuns, byteCount + Int(run.byteCount) <= Frame.mostPageData else { return false }
+    runs.append(run)
+    byteCount += Int(run.byteCount)
+    return true
+  }
+
+  /// The payload before the data: the address of the first page, and the digest of all pages' digests.
+  func payload(_ memory: GuestMemory) throws(MigrationError) -> [UInt8] {
+    guard let start = runs.first?.start else { return [] }
+    var digests: [UInt64] = []
+    digests.reserveCapacity(byteCount / Int(GuestPage.byteCount))
+    for run in runs {
+      try inGuestMemory { () throws(GuestMemoryError) in try memory.appendPageDigests(of: run.range, to: &digests) }
+    }
+    var list = WireWriter()
+    for digest in digests { list.append(digest) }
+    var writer = WireWriter()
+    writer.append(start.rawValue)
+    writer.append(GuestMemory.digest(of: list.bytes))
+    return writer.bytes
+  }
+}
+
+/// The pages that are planned and whose data has not come yet.
+struct PlannedPages {
+  /// Two plans: one whose data is on its way, and one ahead of it.
+  private static let mostRuns = 2 * PageRun.mostInPlan
+
+  private var runs: [PageRun] = []
+  private var next = 0
+  private var cursor: PageCursor
+
+  init(_ regions: [GuestRange]) {
+    cursor = PageCursor(regions)
+  }
+
+  var isEmpty: Bool { next == runs.count }
+
+  /// Adds a plan, and returns the ranges that will get data.
+  mutating func add(_ plan: [PageRun]) throws(MigrationError) -> [GuestRange] {
+    for run in plan {
+      _ = try cursor.take(run.start, pageCount: UInt64(run.pageCount))
+      guard run.isZero || run.pageCount <= PageRun.mostDataPages else { throw .malformedFrame(.plan) }
+    }
+    let data = plan.filter { !$0.isZero }
+    runs.removeFirst(next)
+    next = 0
+    guard runs.count + data.count <= Self.mostRuns else { throw .tooManyPlanned(most: Self.mostRuns) }
+    runs += data
+    return data.map(\.range)
+  }
+
+  /// The planned runs that a frame of pages has the data of.
+  mutating func take(_ frame: Frame) throws(MigrationError) -> PageFrame {
+    var reader = WireReader(frame.payload)
+    guard let address: UInt64 = reader.integer(), frame.dataByteCount > 0 else { throw .malformedFrame(.pages) }
+    let start = GuestAddress(address)
+    guard !isEmpty, runs[next].start == start else { throw .unplannedPages(start) }
+    var pages = PageFrame()
+    while pages.byteCount < frame.dataByteCount, next < runs.count, pages.append(runs[next]) { next += 1 }
+    guard pages.byteCount == frame.dataByteCount else { throw .unplannedPages(start) }
+    return pages
+  }
+}

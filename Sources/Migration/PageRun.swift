@@ -1,0 +1,133 @@
+import GuestRAM
+
+/// Neighbouring pages of one region that are moved alike.
+struct PageRun: Equatable {
+  /// The most pages with data in a run: as many as a frame carries.
+  static let mostDataPages = UInt32(Frame.mostPageData / Int(GuestPage.byteCount))
+  /// The most runs that one plan announces.
+  static let mostInPlan = 4096
+
+  var start: GuestAddress
+  var pageCount: UInt32
+  /// Whether all of it is zero, so that nothing of it is sent.
+  var isZero: Bool
+
+  var byteCount: UInt64 { UInt64(pageCount) * GuestPage.byteCount }
+  var range: GuestRange { GuestRange(start: start, byteCount: byteCount) }
+  var buffer: GuestBuffer { GuestBuffer(address: start, byteCount: Int(byteCount)) }
+
+  /// The payload of a plan: for each run its address, with the lowest bit set if it is zero, and its pages.
+  static func payload(_ runs: [PageRun]) -> [UInt8] {
+    var writer = WireWriter()
+    for run in runs {
+      writer.append(run.start.rawValue | (run.isZero ? 1 : 0))
+      writer.append(run.pageCount)
+    }
+    return writer.bytes
+  }
+
+  static func runs(_ payload: [UInt8]) throws(MigrationError) -> [PageRun] {
+    var reader = WireReader(payload)
+    var runs: [PageRun] = []
+    while reader.remainingCount > 0 {
+      guard let word: UInt64 = reader.integer(), let pageCount: UInt32 = reader.integer(), runs.count < mostInPlan
+      else { throw .malformedFrame(.plan) }
+      runs.append(PageRun(start: GuestAddress(word & ~1), pageCount: pageCount, isZero: word & 1 == 1))
+    }
+    // A frame that says nothing could be sent for ever.
+    guard !runs.isEmpty else { throw .malformedFrame(.plan) }
+    return runs
+  }
+}
+
+/// Takes runs of pages that must lie in a region each and rise from one to the next.
+struct PageCursor {
+  private let regions: [GuestRange]
+  private var index = 0
+  /// The first address not taken yet.
+  private(set) var free: UInt64 = 0
+
+  init(_ regions: [GuestRange]) {
+    self.regions = regions
+  }
+
+  mutating func take(_ start: GuestAddress, pageCount: UInt64) throws(MigrationError) -> GuestRange {
+    let address = start.rawValue
+    while index < regions.count, regions[index].start.rawValue + (regions[index].byteCount - 1) < address { index += 1 }
+    guard index < regions.count, address >= regions[index].start.rawValue, address >= free,
+      address % GuestPage.byteCount == 0, pageCount > 0,
+      pageCount <= (regions[index].byteCount - (address - regions[index].start.rawValue)) / GuestPage.byteCount
+    else { throw .misplacedPages(start, pageCount: pageCount) }
+    let byteCount = pageCount * GuestPage.byteCount
+    free = address + byteCount
+    return GuestRange(start: start, byteCount: byteCount)
+  }
+}
+
+extension GuestMemory {
+  /// The parts with host memory behind them, in whole pages, in rising order, each within a region.
+  func residentPages() throws(MigrationError) -> [GuestRange] {
+    let resident = try inGuestMemory { () throws(GuestMemoryError) in try residentRanges() }
+    var free: UInt64 = 0
+    var pages: [GuestRange] = []
+    for range in resident {
+      // A region that starts within a page of its file has its pages across the file's.
+      let mask = GuestPage.byteCount - 1
+      let start = max(range.start.rawValue & ~mask, free)
+      let last = (range.start.rawValue + (range.byteCount - 1)) | mask
+      guard last >= start else { continue }
+      free = last &+ 1
+      pages.append(GuestRange(start: GuestAddress(start), byteCount: last - start + 1))
+    }
+    return pages
+  }
+}
+
+/// The pages of a guest that have memory behind them, in stretches of a few MiB, each told apart into data and zeros.
+struct PageSweep {
+  /// Enough to keep the destination's helpers ahead of the data, little enough to stay in the processor's cache.
+  private static let mostPages: UInt64 = 2048
+
+  private let guest: GuestMemory
+  private let resident: [GuestRange]
+  private var index = 0
+  /// The bytes of the range at `index` that have been looked at.
+  private var offset: UInt64 = 0
+
+  init(_ guest: GuestMemory) throws(MigrationError) {
+    self.guest = guest
+    resident = try guest.residentPages()
+  }
+
+  /// The runs of the next stretch; none at the end.
+  mutating func next() throws(MigrationError) -> [PageRun] {
+    var runs: [PageRun] = []
+    var left = Self.mostPages * GuestPage.byteCount
+    while left > 0, index < resident.count {
+      let start = GuestAddress(resident[index].start.rawValue + offset)
+      let part = GuestRange(start: start, byteCount: min(left, resident[index].byteCount - offset))
+      try look(at: part, &runs)
+      left -= part.byteCount
+      offset += part.byteCount
+      if offset == resident[index].byteCount { (index, offset) = (index + 1, 0) }
+    }
+    return runs
+  }
+
+  private func look(at range: GuestRange, _ runs: inout [PageRun]) throws(MigrationError) {
+    var run: PageRun?
+    for offset in stride(from: 0, to: range.byteCount, by: Int(GuestPage.byteCount)) {
+      let start = GuestAddress(range.start.rawValue + offset)
+      let page = GuestRange(start: start, byteCount: GuestPage.byteCount)
+      let isZero = try inGuestMemory { () throws(GuestMemoryError) in try guest.isZero(page) }
+      if var longer = run, longer.isZero == isZero, isZero || longer.pageCount < PageRun.mostDataPages {
+        longer.pageCount += 1
+        run = longer
+      } else {
+        if let run { runs.append(run) }
+        run = PageRun(start: start, pageCount: 1, isZero: isZero)
+      }
+    }
+    if let run { runs.append(run) }
+  }
+}
