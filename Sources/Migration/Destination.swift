@@ -22,12 +22,27 @@ public struct DestinationLimits: Equatable, Sendable {
   }
 }
 
-/// The side that takes a guest: describes itself, judges the guest, receives it. `Source` tells who runs it when.
+/// A guest that has arrived in full.
+public struct ArrivedGuest: Sendable {
+  /// The guest's memory; nothing was stored where the guest has nothing or zeros.
+  public let memory: GuestMemory
+  /// The saved state as the source gave it.
+  public let state: [UInt8]
+  /// What the source told about the guest before it sent it.
+  public let description: GuestDescription
+}
+
+/// The side that takes a guest: `receive` it, restore its devices, and `confirm`. `Source` tells who runs it when.
+///
+/// Letting go of the value before `confirm` ends the connection and leaves the guest to the source.
 public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   private var stream: FrameStream<Link>
   private let producer: String
   private let limits: DestinationLimits
   private var report = MigrationReport()
+  private var start = MonotonicClock.now
+  /// The size of the memory that has been received, and nil before.
+  private var memoryByteCount: UInt64?
 
   /// - Parameter producer: names this program to people, at most 255 bytes of UTF-8; what is longer is cut off.
   public init(_ link: consuming Link, producer: String, limits: DestinationLimits) {
@@ -41,26 +56,60 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   /// - Parameters:
   ///   - makeMemory: makes memory of the described layout that nobody has used yet. Sizes are within the limit.
   ///   - refusing: judges the guest before its first page: why it cannot be taken, or nil.
-  /// - Throws: the guest must not run here, and has been left to the source.
-  public consuming func receive(
+  /// - Returns: the guest, which is still the source's: it must not run before `confirm` has returned.
+  /// - Throws: the guest has been left to the source.
+  public mutating func receive(
     makeMemory: (GuestDescription) throws(GuestMemoryError) -> GuestMemory = { (description) throws(GuestMemoryError) in
       try description.makeMemory()
     },
     refusing: (GuestDescription) -> String? = { _ in nil }
-  ) throws(MigrationError) -> Arrival<Link> {
-    let start = MonotonicClock.now
+  ) throws(MigrationError) -> ArrivedGuest {
+    start = MonotonicClock.now
     do {
       let description = try introduce(refusing)
       let memory = try make(description, makeMemory)
       try stream.send(.accept)
       let state = try receiveGuest(memory)
-      return Arrival(
-        memory: memory, state: state, description: description, stream: stream, report: report, start: start)
+      memoryByteCount = memory.byteCount
+      return ArrivedGuest(memory: memory, state: state, description: description)
     } catch {
       throw stream.giveUp(error)
     }
   }
 
+  /// Tells the source that the received guest could run here, and waits until it gives the guest away.
+  ///
+  /// Only for a guest that was received. Restore its devices first: a guest that cannot run is to be refused.
+  /// - Returns: from then on the guest is here, and runs here alone.
+  /// - Throws: the guest must not run here.
+  public consuming func confirm() throws(MigrationError) -> MigrationReport {
+    guard let memoryByteCount else { preconditionFailure("there is no guest to confirm") }
+    do {
+      try stream.send(.ready)
+      _ = try stream.receive(.commit)
+    } catch {
+      throw stream.giveUp(error)
+    }
+    do {
+      try stream.send(.committed)
+    } catch {
+      report.acknowledgementError = error
+    }
+    report.close(since: start, wireByteCount: stream.byteCount, memoryByteCount: memoryByteCount)
+    return report
+  }
+
+  /// Leaves the guest to the source.
+  ///
+  /// - Parameter reason: what the source reports, such as which device could not be restored.
+  public consuming func refuse(_ reason: String) {
+    _ = stream.giveUp(.unusable(reason))
+  }
+}
+
+// MARK: - Receiving
+
+extension Destination where Link: ~Copyable {
   private mutating func introduce(_ refusing: (GuestDescription) -> String?) throws(MigrationError) -> GuestDescription
   {
     try stream.sendOpening()
