@@ -33,6 +33,7 @@ let libraries: [Target] = [
   module("Balloon", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState"]),
   module("Migration", uses: ["GuestRAM", "LinuxIO"]),
   module("Options"),
+  module("SimulatedGuest", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
 ]
 
 let programs: [Target] = []
@@ -44,6 +45,7 @@ let testTargets: [Target] = [
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
   tests("BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
   tests("OptionsTests", uses: ["Options"]),
+  tests("SimulatedGuestTests", uses: ["SimulatedGuest", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState"]),
 ]
 
 let package = Package(

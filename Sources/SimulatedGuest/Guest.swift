@@ -1,0 +1,195 @@
+public import GuestRAM
+
+/// What a guest is made of when it boots.
+public struct GuestConfiguration: Sendable {
+  /// Everything that the guest does follows from it.
+  public var seed: UInt64
+  /// The RAM disk's size in pages of 4096 bytes.
+  public var diskPages: UInt32
+  /// How many pages there are in files to read; nil for as many as the guest has memory.
+  public var filePages: UInt32?
+  /// The working set of the dirtying workload, in pages; nil for an eighth of memory.
+  public var workingSetPages: UInt32?
+  /// How many pages the pressure workload allocates; nil for as many as the guest has memory, so more than there are.
+  public var anonymousPages: UInt32?
+  /// What free pages are filled with, if they are.
+  public var poison: UInt32?
+  public var workload: Workload
+  /// How many pages the workload touches in a step.
+  public var pagesPerStep: UInt32
+  public var balloon: BalloonDriver.Options
+
+  public init(
+    seed: UInt64, diskPages: UInt32 = 256, filePages: UInt32? = nil, workingSetPages: UInt32? = nil,
+    anonymousPages: UInt32? = nil, poison: UInt32? = nil, workload: Workload = .idle, pagesPerStep: UInt32 = 64,
+    balloon: BalloonDriver.Options = BalloonDriver.Options()
+  ) {
+    self.seed = seed
+    self.diskPages = diskPages
+    self.filePages = filePages
+    self.workingSetPages = workingSetPages
+    self.anonymousPages = anonymousPages
+    self.poison = poison
+    self.workload = workload
+    self.pagesPerStep = pagesPerStep
+    self.balloon = balloon
+  }
+}
+
+/// A small guest: memory with an allocator, a balloon driver, a RAM disk and a workload.
+///
+/// It runs in steps, each a bounded piece of work that waits for nothing. All of its state is in its memory and in
+/// `state`, so from these two it goes on elsewhere, exactly as it would have here.
+public struct Guest {
+  public let memory: GuestMemory
+  public let allocator: GuestAllocator
+  /// The driver, if the guest has a balloon.
+  public private(set) var balloon: BalloonDriver?
+  let supply: PageSupply
+  let disk: PageCollection
+  let workingSet: PageCollection
+  let anonymous: PageCollection
+  let seed: UInt64
+  var random: SeededGenerator
+  var registers: GuestState
+
+  /// Goes on with a guest that is in this memory.
+  ///
+  /// - Parameters:
+  ///   - state: its registers.
+  ///   - transport: leads to its balloon, which goes on as well; needed if the guest has one.
+  public init(
+    restoring state: GuestState, in memory: GuestMemory, balloon transport: (any DeviceTransport)? = nil
+  ) throws(GuestError) {
+    guard state.bootBlock == 0 else { throw .damaged(field: "boot block", value: state.bootBlock) }
+    self.memory = memory
+    allocator = try GuestAllocator(in: memory)
+    supply = try PageSupply(allocator)
+    disk = try PageCollection(.disk, of: allocator)
+    workingSet = try PageCollection(.workingSet, of: allocator)
+    anonymous = try PageCollection(.anonymous, of: allocator)
+    seed = try allocator.boot.get(.seed)
+    random = SeededGenerator(state: state.random)
+    registers = state
+    balloon = try Self.driver(restoring: state, supply, transport)
+  }
+
+  private static func driver(
+    restoring state: GuestState, _ supply: PageSupply, _ transport: (any DeviceTransport)?
+  ) throws(GuestError) -> BalloonDriver? {
+    let page = try supply.allocator.boot.get(.balloonPage)
+    guard page != 0 else { return nil }
+    guard let transport else { throw .transport(.gone) }
+    var pending = Interrupts()
+    pending.queues = state.pendingQueues
+    pending.configuration = state.pendingConfiguration
+    return try BalloonDriver(at: GuestAddress(page), transport: transport, supply: supply, pending: pending)
+  }
+
+  /// Boots a guest in fresh memory: writes its tables and its disk, and starts the balloon if there is one.
+  ///
+  /// - Parameters:
+  ///   - memory: one stretch from address 0, all zeros, in whole pages.
+  ///   - transport: leads to a balloon; nil for a guest without.
+  public static func boot(
+    _ configuration: GuestConfiguration, in memory: GuestMemory, balloon transport: (any DeviceTransport)? = nil
+  ) throws(GuestError) -> Guest {
+    let allocator = try GuestAllocator.format(memory)
+    try allocator.boot.set(.seed, configuration.seed)
+    let count = allocator.pageCount
+    let capacities: [(PageCollection.Name, UInt32)] = [
+      (.disk, configuration.diskPages), (.cache, configuration.filePages ?? count),
+      (.workingSet, configuration.workingSetPages ?? count / 8), (.anonymous, configuration.anonymousPages ?? count),
+    ]
+    for (name, capacity) in capacities { try PageCollection.format(name, capacity: capacity, in: allocator) }
+
+    var state = GuestState()
+    state.random = SeededGenerator.mix(configuration.seed)
+    state.workload = configuration.workload
+    state.pagesPerStep = configuration.pagesPerStep
+    var guest = try Guest(restoring: state, in: memory)
+    try guest.writeDisk()
+    if let poison = configuration.poison {
+      try allocator.boot.set(.poison, UInt64(poison))
+      try allocator.boot.set(.isPoisoning, 1)
+    }
+    if let transport {
+      guest.balloon = try BalloonDriver.start(
+        configuration.balloon, poison: configuration.poison, transport: transport, supply: guest.supply)
+    }
+    return guest
+  }
+
+  private func writeDisk() throws(GuestError) {
+    for number in 0..<disk.capacity {
+      guard let page = try allocator.allocate(.disk) else {
+        throw .tooSmall(pageCount: UInt64(allocator.pageCount), wanted: UInt64(disk.capacity))
+      }
+      try fill(disk, number, page, generation: 0)
+    }
+  }
+}
+
+extension Guest {
+  /// Does a bounded piece of the driver's work and of the workload's.
+  public mutating func step() throws(GuestError) {
+    try balloon?.step(at: registers.tick)
+    try work()
+    registers.tick &+= 1
+  }
+
+  /// Does some steps.
+  public mutating func run(steps: Int) throws(GuestError) {
+    for _ in 0..<steps { try step() }
+  }
+
+  /// The balloon has used buffers on a queue. Transports that keep their interrupts until asked need not say so.
+  public mutating func interrupt(queue: Int) {
+    balloon?.pending.insert(queue: queue)
+  }
+
+  /// The balloon's configuration or status has changed.
+  public mutating func configurationChanged() {
+    balloon?.pending.configuration = true
+  }
+
+  /// The registers, to be saved with the memory. Interrupts that the transport still keeps are taken into them.
+  public mutating func save() -> GuestState {
+    if let transport = balloon?.transport { balloon?.pending.formUnion(transport.takeInterrupts()) }
+    var state = registers
+    state.random = random.state
+    state.pendingQueues = balloon?.pending.queues ?? 0
+    state.pendingConfiguration = balloon?.pending.configuration ?? false
+    return state
+  }
+
+  /// Goes on with another map of the same memory, as when a dirty log is put in or taken out.
+  public mutating func use(_ memory: GuestMemory) throws(GuestError) {
+    self = try Guest(restoring: save(), in: memory, balloon: balloon?.transport)
+  }
+
+  /// How many steps the guest has done.
+  public var tick: UInt64 { registers.tick }
+
+  /// What the guest's programs do.
+  public var workload: Workload {
+    get { registers.workload }
+    set { registers.workload = newValue }
+  }
+
+  /// How many pages the workload touches in a step.
+  public var pagesPerStep: UInt32 {
+    get { registers.pagesPerStep }
+    set { registers.pagesPerStep = newValue }
+  }
+
+  /// What the guest says of its memory.
+  public func figures() throws(GuestError) -> GuestFigures {
+    try GuestFigures(allocator, totalShrinks: balloon.map { !$0.features.contains(.deflateOnOOM) } ?? true)
+  }
+
+  /// What the guest has counted since it booted.
+  public func count(of counter: GuestCounter) throws(GuestError) -> UInt64 {
+    try allocator.boot.get(.counter(counter))
+  }
+}
