@@ -30,13 +30,17 @@ let libraries: [Target] = [
   module("GuestRAM", uses: ["LinuxIO"]),
   module("Virtqueue", uses: ["GuestRAM"]),
   module("VirtioCore", uses: ["Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
-  module("Balloon", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState"]),
+  module("Balloon", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Migration", uses: ["GuestRAM", "LinuxIO"]),
-  module("Options"),
   module("SimulatedGuest", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
+  module("Options"),
 ]
 
-let programs: [Target] = []
+let programs: [Target] = [
+  program(
+    "balloon-demo",
+    uses: ["Balloon", "VirtioCore", "SimulatedGuest", "Migration", "GuestRAM", "DeviceState", "LinuxIO", "Options"])
+]
 
 let testTargets: [Target] = [
   .target(name: "Support", dependencies: ["GuestRAM", "Virtqueue"], path: "Tests/Support", swiftSettings: settings),
@@ -45,7 +49,6 @@ let testTargets: [Target] = [
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
   tests("BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
   tests("OptionsTests", uses: ["Options"]),
-  tests("SimulatedGuestTests", uses: ["SimulatedGuest", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState"]),
 ]
 
 let package = Package(

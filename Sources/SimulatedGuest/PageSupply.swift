@@ -25,8 +25,9 @@ struct PageSupply {
 
   /// A page for the balloon, which drops cache but does not take the guest's last ones.
   func balloonPage() throws(GuestError) -> UInt32? {
-    if try allocator.freeCount() <= reserve { _ = try dropCache() }
-    guard try allocator.freeCount() > reserve else { return nil }
+    while try allocator.freeCount() <= reserve {
+      guard try dropCache() > 0 else { return nil }
+    }
     return try allocator.allocate(.balloon)
   }
 

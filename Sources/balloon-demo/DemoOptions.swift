@@ -1,0 +1,70 @@
+import Options
+
+/// What `balloon-demo` was asked for.
+struct DemoOptions: Command {
+  enum GuestKind: String, CaseIterable, OptionValue {
+    case simulated, linux
+  }
+
+  enum WorkloadKind: String, CaseIterable, OptionValue, Codable {
+    case idle
+    case pageCache = "page-cache"
+    case dirtying
+    case pressure
+  }
+
+  static let name = "balloon-demo"
+  static let summary = "Shrinks a guest with a memory balloon, and moves it between processes before and after."
+  static let discussion = """
+    The simulated guest needs nothing installed. It runs in a process of its own, drives our balloon device over real \
+    rings in its memory, and moves from process to process, every page verified before its source lets go of it.
+
+    With --guest linux a real kernel does the same to the same device: Debian's user-mode-linux, over vhost-user.
+
+    Exit status: 0 when everything verified, 1 when something did not or could not be done, 2 for a wrong command line.
+    """
+  static let examples = [
+    Example("--target 512M", "Shrink a guest of 2 GiB to 512 MiB, move it there and back."),
+    Example("--target 512M --guest linux", "The same balloon with a real Linux kernel."),
+    Example("--target 256M --memory 1G --seed 7 --json", "One object for scripts."),
+  ]
+
+  var target = ByteCount.mebibytes(512)
+  var memory: ByteCount?
+  var workload = WorkloadKind.pageCache
+  var guest = GuestKind.simulated
+  var seed: UInt64 = 1
+  var json = false
+
+  mutating func declare(in options: inout OptionTable) {
+    options.value("target", &target, "the memory that the guest keeps, such as 512M")
+    options.value("memory", &memory, "the guest's memory: 2G, or 1G for a linux guest")
+    options.value("workload", &workload, "what the simulated guest does")
+    options.value("guest", &guest, "who drives the balloon")
+    options.value("seed", &seed, "where the simulated guest's random numbers start")
+    options.flag("json", &json, "print one JSON object instead of text")
+  }
+
+  /// The guest's memory in bytes.
+  var memoryByteCount: UInt64 {
+    memory?.bytes ?? (guest == .simulated ? 2 << 30 : 1 << 30)
+  }
+
+  func validate() throws(OptionError) {
+    let page: UInt64 = 4096
+    guard memoryByteCount % page == 0, (128 << 20...16 << 30).contains(memoryByteCount) else {
+      throw .rejected(
+        option: "--memory", value: ByteCount(bytes: memoryByteCount).optionText,
+        reason: "a guest has 128 MiB to 16 GiB, in pages of 4 KiB")
+    }
+    guard target.bytes % page == 0, target.bytes >= 64 << 20 else {
+      throw .rejected(
+        option: "--target", value: target.optionText, reason: "a guest needs at least 64 MiB, in pages of 4 KiB")
+    }
+    guard target.bytes <= memoryByteCount else {
+      throw .rejected(
+        option: "--target", value: target.optionText,
+        reason: "the guest has \(ByteCount(bytes: memoryByteCount).optionText); a balloon only takes memory away")
+    }
+  }
+}

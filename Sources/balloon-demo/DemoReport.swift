@@ -1,0 +1,41 @@
+import Foundation
+
+/// What a run of the demo found, as `--json` prints it. Sizes are in bytes.
+struct DemoReport: Codable {
+  var guest: String
+  /// The guest's memory as it was started.
+  var memoryBytes: UInt64
+  /// The memory that the guest was asked to keep.
+  var targetBytes: UInt64
+  /// The memory that the guest did keep, by its driver's word.
+  var actualBytes: UInt64 = 0
+  /// Host memory behind the guest, measured before and after the balloon was inflated.
+  var residentBeforeBytes: UInt64 = 0
+  var residentAfterBytes: UInt64 = 0
+  /// Host memory that the device gave back to the kernel.
+  var reclaimedBytes: UInt64 = 0
+  var moves: [MoveView] = []
+  var seed: UInt64?
+  var workload: String?
+  var warnings: [String] = []
+  /// Whether every page was right after each move, and the target was reached and paid for in host memory.
+  var verified = false
+
+  enum CodingKeys: String, CodingKey {
+    case guest, moves, seed, workload, warnings, verified
+    case memoryBytes = "memory_bytes"
+    case targetBytes = "target_bytes"
+    case actualBytes = "actual_bytes"
+    case residentBeforeBytes = "resident_before_bytes"
+    case residentAfterBytes = "resident_after_bytes"
+    case reclaimedBytes = "reclaimed_bytes"
+  }
+
+  var json: String {
+    get throws {
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+      return String(decoding: try encoder.encode(self), as: UTF8.self)
+    }
+  }
+}
