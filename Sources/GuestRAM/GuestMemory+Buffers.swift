@@ -16,12 +16,13 @@ extension GuestMemory {
   ///
   /// - Parameters:
   ///   - buffers: in the order in which they are filled; each may cross regions.
-  ///   - vectors: room for the list, emptied first; keep it to allocate nothing.
+  ///   - vectors: room for the list, emptied before and after; keep it to allocate nothing.
   ///   - body: makes the call and returns how many bytes it stored, from the front.
   /// - Returns: what `body` returned.
   public func fill<E: Error>(
     _ buffers: [GuestBuffer], using vectors: inout IOVectors, _ body: (borrowing IOVectors) throws(E) -> Int
   ) throws(TransferError<E>) -> Int {
+    defer { vectors.removeAll() }
     do throws(GuestMemoryError) {
       try lend(buffers, to: &vectors)
     } catch {
@@ -31,6 +32,8 @@ extension GuestMemory {
     do throws(E) {
       stored = try body(vectors)
     } catch {
+      // Whatever failed may have stored some of it before.
+      mark(buffers, byteCount: vectors.totalByteCount)
       throw .transfer(error)
     }
     mark(buffers, byteCount: stored)
@@ -41,12 +44,13 @@ extension GuestMemory {
   ///
   /// - Parameters:
   ///   - buffers: in order; each may cross regions.
-  ///   - vectors: room for the list, emptied first; keep it to allocate nothing.
+  ///   - vectors: room for the list, emptied before and after; keep it to allocate nothing.
   ///   - body: makes the call and returns how many bytes it took, from the front.
   /// - Returns: what `body` returned.
   public func drain<E: Error>(
     _ buffers: [GuestBuffer], using vectors: inout IOVectors, _ body: (borrowing IOVectors) throws(E) -> Int
   ) throws(TransferError<E>) -> Int {
+    defer { vectors.removeAll() }
     do throws(GuestMemoryError) {
       try lend(buffers, to: &vectors)
     } catch {

@@ -4,18 +4,18 @@ import LinuxIO
 extension GuestMemory {
   /// Gives the host memory behind a range back; it reads as zeros afterwards.
   ///
-  /// Memory in a file is freed in the file, so for everybody who maps it.
+  /// Memory in a file is freed in the file, so for everybody who maps it. A range that is refused is left as it is.
   /// - Parameter range: guest memory; start and length are multiples of the backing page of each region it touches.
   public func discard(_ range: GuestRange) throws(GuestMemoryError) {
     try check(range)
-    for region in regions {
-      guard let part = region.range.overlap(range) else { continue }
-      let page = UInt64(region.backingPageByteCount)
-      let offset = region.hostOffset(of: part.start)
-      guard UInt64(offset) % page == 0, part.byteCount % page == 0 else {
-        throw .unaligned(part.start, multipleOf: region.backingPageByteCount)
+    let parts = regions.compactMap { region in region.range.overlap(range).map { (region, $0) } }
+    for (region, part) in parts where !region.isWholePages(part) {
+      throw .unaligned(part.start, multipleOf: region.backingPageByteCount)
+    }
+    for (region, part) in parts {
+      try system { () throws(LinuxError) in
+        try region.mapping.discard(at: region.hostOffset(of: part.start), byteCount: Int(part.byteCount))
       }
-      try system { () throws(LinuxError) in try region.mapping.discard(at: offset, byteCount: Int(part.byteCount)) }
     }
   }
 
@@ -58,6 +58,10 @@ extension MemoryRegion {
     mappingOffset + Int(address.rawValue - range.start.rawValue)
   }
 
+  fileprivate func isWholePages(_ part: GuestRange) -> Bool {
+    hostOffset(of: part.start) % backingPageByteCount == 0 && part.byteCount % UInt64(backingPageByteCount) == 0
+  }
+
   func forEachResidentPart(_ body: (GuestRange) -> Void) throws(LinuxError) {
     let end = mappingOffset + Int(range.byteCount)
     var next = mappingOffset
@@ -78,11 +82,19 @@ extension MemoryRegion {
 }
 
 extension GuestRange {
-  /// What two ranges have in common, or nil. Both lie within the address space.
+  /// What two ranges have in common, or nil. Of a range that runs past the end of the address space it is the part
+  /// before that.
   public func overlap(_ other: GuestRange) -> GuestRange? {
+    guard let last, let otherLast = other.last else { return nil }
     let first = max(start.rawValue, other.start.rawValue)
-    let last = min(start.rawValue + (byteCount - 1), other.start.rawValue + (other.byteCount &- 1))
-    guard byteCount > 0, other.byteCount > 0, first <= last else { return nil }
-    return GuestRange(start: GuestAddress(first), byteCount: last - first + 1)
+    let end = min(last, otherLast)
+    return first <= end ? GuestRange(start: GuestAddress(first), byteCount: end - first + 1) : nil
+  }
+
+  /// The last address that the range reaches, or nil when it is empty.
+  private var last: UInt64? {
+    guard byteCount > 0 else { return nil }
+    let (last, overflow) = start.rawValue.addingReportingOverflow(byteCount - 1)
+    return overflow ? .max : last
   }
 }

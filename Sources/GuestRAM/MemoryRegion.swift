@@ -32,8 +32,9 @@ public struct MemoryRegion: Sendable {
     }
     range = try MemoryRegion.checked(GuestRange(start: start, byteCount: byteCount))
     let page = UInt64(status.pageByteCount)
-    let mapped = (end + page - 1) / page * page
-    mapping = try system { () throws(LinuxError) in try Mapping(of: file.descriptor, byteCount: Int(mapped)) }
+    // A file may be so long that no Int holds its last page's end; then the kernel refuses to map it.
+    let mapped = Int(clamping: (end + page - 1) / page * page)
+    mapping = try system { () throws(LinuxError) in try Mapping(of: file.descriptor, byteCount: mapped) }
     mappingOffset = Int(fileOffset)
     self.fileOffset = fileOffset
     backingPageByteCount = status.pageByteCount

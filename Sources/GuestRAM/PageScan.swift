@@ -6,10 +6,7 @@ import LinuxIO
 extension GuestMemory {
   /// Whether every byte of the range is zero. The range lies in one region.
   public func isZero(_ range: GuestRange) throws(GuestMemoryError) -> Bool {
-    guard let host = unsafe map.host(range.start.rawValue, Int(clamping: range.byteCount)) else {
-      throw .outside(range)
-    }
-    return unsafe PageScan.isZero(UnsafeRawBufferPointer(start: host, count: Int(range.byteCount)))
+    unsafe PageScan.isZero(try bytes(of: range))
   }
 
   /// Appends the digest of each 4 KiB page of the range. The range consists of whole pages of one region.
@@ -33,10 +30,15 @@ extension GuestMemory {
   /// A 64-bit digest of the range's bytes that tells two pages apart, though not against somebody who wants them to
   /// seem alike. The range lies in one region.
   public func digest(_ range: GuestRange) throws(GuestMemoryError) -> UInt64 {
-    guard let host = unsafe map.host(range.start.rawValue, Int(clamping: range.byteCount)) else {
-      throw .outside(range)
-    }
-    return unsafe PageScan.digest(UnsafeRawBufferPointer(start: host, count: Int(range.byteCount)))
+    unsafe PageScan.digest(try bytes(of: range))
+  }
+
+  private func bytes(of range: GuestRange) throws(GuestMemoryError) -> UnsafeRawBufferPointer {
+    try check(range)
+    let byteCount = Int(range.byteCount)
+    guard byteCount > 0 else { return unsafe UnsafeRawBufferPointer(start: nil, count: 0) }
+    guard let host = unsafe map.host(range.start.rawValue, byteCount) else { throw .divided(range) }
+    return unsafe UnsafeRawBufferPointer(start: host, count: byteCount)
   }
 }
 

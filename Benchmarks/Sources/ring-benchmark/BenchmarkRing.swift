@@ -1,0 +1,70 @@
+import GuestRAM
+
+/// How the chains of a measurement look.
+struct Shape: Hashable {
+  var descriptorCount: Int
+  var isIndirect: Bool
+
+  static let all = [false, true].flatMap { isIndirect in
+    [1, 2, 4].map { Shape(descriptorCount: $0, isIndirect: isIndirect) }
+  }
+
+  var name: String { "\(descriptorCount) \(isIndirect ? "indirect" : "direct")" }
+}
+
+/// A ring of 256 that is filled once; making a batch available is then one store of the index, so that what is measured
+/// is the device's side.
+struct BenchmarkRing {
+  static let size: UInt16 = 256
+  static let batch: UInt16 = 32
+
+  static let descriptorTable = GuestAddress(0x1000)
+  static let availableRing = GuestAddress(0x2000)
+  static let usedRing = GuestAddress(0x3000)
+  static let indirectTables: UInt64 = 0x10000
+  static let buffers: UInt64 = 0x100000
+  static let memoryByteCount: UInt64 = 16 << 20
+
+  let memory: GuestMemory
+  private var index: UInt16 = 0
+
+  init(_ shape: Shape, memory: GuestMemory) throws {
+    self.memory = memory
+    let count = shape.descriptorCount
+    for entry in 0..<Int(Self.size) {
+      if shape.isIndirect {
+        let table = Self.indirectTables + UInt64(entry * 16 * count)
+        for position in 0..<count {
+          try write(descriptor: position, of: GuestAddress(table), hasNext: position + 1 < count, next: position + 1)
+        }
+        let pointer = GuestAddress(Self.descriptorTable.rawValue + UInt64(entry * 16))
+        try memory.write(table, at: pointer)
+        try memory.write(UInt64(16 * count) | 4 << 32, at: GuestAddress(pointer.rawValue + 8))
+        try write(head: entry, slot: entry)
+      } else {
+        let next = (entry + 1) % Int(Self.size)
+        try write(descriptor: entry, of: Self.descriptorTable, hasNext: entry % count != count - 1, next: next)
+        try write(head: entry * count % Int(Self.size), slot: entry)
+      }
+    }
+    try memory.publish(0, at: GuestAddress(Self.availableRing.rawValue + 2))
+    try memory.publish(0, at: GuestAddress(Self.usedRing.rawValue + 2))
+  }
+
+  /// Makes the next batch available.
+  mutating func refill() throws {
+    index &+= Self.batch
+    try memory.publish(index, at: GuestAddress(Self.availableRing.rawValue + 2))
+  }
+
+  private func write(descriptor: Int, of table: GuestAddress, hasNext: Bool, next: Int) throws {
+    let address = GuestAddress(table.rawValue + UInt64(descriptor * 16))
+    try memory.write(Self.buffers + UInt64(descriptor * 4096), at: address)
+    let word = UInt64(512) | (hasNext ? 1 << 32 : 0) | UInt64(hasNext ? next : 0) << 48
+    try memory.write(word, at: GuestAddress(address.rawValue + 8))
+  }
+
+  private func write(head: Int, slot: Int) throws {
+    try memory.write(UInt16(head), at: GuestAddress(Self.availableRing.rawValue + 4 + UInt64(slot * 2)))
+  }
+}

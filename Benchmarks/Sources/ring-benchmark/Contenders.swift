@@ -1,0 +1,127 @@
+import DeviceState
+import GuestRAM
+import VirtioCore
+import Virtqueue
+
+/// One way to serve the ring: what it is called and one batch of it.
+struct Contender {
+  let name: String
+  /// Makes a batch available and serves it.
+  let round: () throws -> Void
+}
+
+struct BrokenRing: Error {}
+
+enum Contenders {
+  static func all(_ shape: Shape) throws -> [Contender] {
+    [
+      try floor(shape, isChecking: false), try floor(shape, isChecking: true), try queue("queue", shape),
+      try queue("queue, in order", shape, RingFeatures(indirectDescriptors: true, inOrder: true)),
+      try queue("queue, dirty log", shape, log: DirtyLog(coveringUpTo: GuestAddress(BenchmarkRing.memoryByteCount))),
+      try host(shape),
+    ]
+  }
+
+  private static func floor(_ shape: Shape, isChecking: Bool) throws -> Contender {
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: Int(BenchmarkRing.memoryByteCount), alignment: 4096)
+    let image = try GuestMemory(byteCount: BenchmarkRing.memoryByteCount)
+    _ = try BenchmarkRing(shape, memory: image)
+    let bytes = try image.readBytes(Int(BenchmarkRing.memoryByteCount), at: GuestAddress(0))
+    memory.copyMemory(from: bytes, byteCount: bytes.count)
+    var floor = Floor(memory: memory)
+    var index: UInt16 = 0
+    var sum: UInt64 = 0
+    if isChecking {
+      return Contender(name: "checking floor") {
+        index &+= BenchmarkRing.batch
+        (floor.available + 2).store16(index)
+        guard floor.serveChecking(&sum) else { throw BrokenRing() }
+      }
+    }
+    return Contender(name: "bare floor") {
+      index &+= BenchmarkRing.batch
+      (floor.available + 2).store16(index)
+      floor.serveBare(&sum)
+    }
+  }
+
+  private static func queue(
+    _ name: String, _ shape: Shape, _ features: RingFeatures = RingFeatures(indirectDescriptors: true),
+    log: DirtyLog? = nil
+  ) throws -> Contender {
+    let memory = try GuestMemory(byteCount: BenchmarkRing.memoryByteCount).with(dirtyLog: log)
+    var ring = try BenchmarkRing(shape, memory: memory)
+    let box = QueueBox(try SplitVirtqueue(configuration, features: features, memory: memory))
+    var sum: UInt64 = 0
+    return Contender(name: name) {
+      try ring.refill()
+      try serve(&box.queue, &sum)
+      box.queue.publish()
+    }
+  }
+
+  private static func host(_ shape: Shape) throws -> Contender {
+    let memory = try GuestMemory(byteCount: BenchmarkRing.memoryByteCount)
+    var ring = try BenchmarkRing(shape, memory: memory)
+    // The driver wants no interrupts, so that none is counted as work.
+    try memory.write(UInt16(1), at: BenchmarkRing.availableRing)
+    let box = HostBox()
+    try box.host.acceptFeatures([.version1, .indirectDescriptors])
+    try box.host.attach(memory)
+    try box.host.startQueue(0, configuration)
+    return Contender(name: "device host") {
+      try ring.refill()
+      box.host.kick(0)
+      guard box.host.failure == nil else { throw BrokenRing() }
+    }
+  }
+
+  private static let configuration = QueueConfiguration(
+    size: BenchmarkRing.size, descriptorTable: BenchmarkRing.descriptorTable,
+    availableRing: BenchmarkRing.availableRing, usedRing: BenchmarkRing.usedRing)
+}
+
+/// What a device does at the least: look at every buffer and give the chain back.
+@inline(never)
+func serve(_ queue: inout SplitVirtqueue, _ sum: inout UInt64) throws(VirtqueueError) {
+  while var chain = try queue.next() {
+    while let segment = try chain.next() { sum &+= segment.address.rawValue &+ UInt64(segment.byteCount) }
+    queue.complete(chain)
+  }
+}
+
+final class QueueBox {
+  var queue: SplitVirtqueue
+
+  init(_ queue: consuming SplitVirtqueue) {
+    self.queue = queue
+  }
+}
+
+final class HostBox {
+  var host = DeviceHost(SummingDevice()) { _ in }
+}
+
+/// The device for the host's measurement.
+struct SummingDevice: VirtioDevice {
+  struct State: SavedState {
+    static let section = "summing"
+    static let version = 1
+    mutating func code(with coder: inout some StateCoder) throws(StateError) {}
+  }
+
+  static var id: DeviceID { .block }
+  let offeredFeatures: Features = []
+  let queueSizes = [BenchmarkRing.size]
+  let config: [UInt8] = []
+  let state = State()
+  private var sum: UInt64 = 0
+
+  mutating func start(with features: Features) {}
+  mutating func reset() {}
+  mutating func adopt(_ state: State) throws(StateError) {}
+
+  mutating func serve(_ index: Int, of queues: inout QueueSet) throws(VirtqueueError) {
+    try ring_benchmark.serve(&queues[index], &sum)
+  }
+}

@@ -1,0 +1,144 @@
+import GuestRAM
+import Synchronization
+
+/// The same work by hand over raw pointers: what the library is compared with.
+///
+/// Both floors follow direct descriptors and indirect tables, read each field once, write the used ring and publish its
+/// index after a batch, as the library does.
+struct Floor {
+  let base: UnsafeMutableRawPointer
+  let byteCount: UInt64
+  var next: UInt16 = 0
+  var seen: UInt16 = 0
+  var used: UInt16 = 0
+
+  var descriptors: UnsafeMutableRawPointer { base + Int(BenchmarkRing.descriptorTable.rawValue) }
+  var available: UnsafeMutableRawPointer { base + Int(BenchmarkRing.availableRing.rawValue) }
+  var usedRing: UnsafeMutableRawPointer { base + Int(BenchmarkRing.usedRing.rawValue) }
+  static var mask: UInt16 { BenchmarkRing.size - 1 }
+
+  init(memory: UnsafeMutableRawPointer) {
+    base = memory
+    byteCount = BenchmarkRing.memoryByteCount
+  }
+
+  /// Believes everything that the driver says: no check at all. Nobody could put this before a guest.
+  @inline(never)
+  mutating func serveBare(_ total: inout UInt64) {
+    // In locals, and so in registers, as anybody would write it by hand.
+    var (next, seen, used, sum) = (next, seen, used, total)
+    defer { (self.next, self.seen, self.used, total) = (next, seen, used, sum) }
+    while true {
+      if next == seen {
+        seen = (available + 2).load16(.acquiring)
+        if next == seen { break }
+      }
+      let head = (available + 4 + 2 * Int(next & Self.mask)).load16(.relaxed)
+      next &+= 1
+      var table = descriptors
+      var index = Int(head)
+      while true {
+        let address = (table + index * 16).load64()
+        let word = (table + index * 16 + 8).load64()
+        if word & 4 << 32 != 0 {
+          table = base + Int(truncatingIfNeeded: address)
+          index = 0
+          continue
+        }
+        sum &+= address &+ (word & 0xFFFF_FFFF)
+        if word & 1 << 32 == 0 { break }
+        index = Int(word >> 48)
+      }
+      give(head, &used)
+    }
+    (usedRing + 2).store16(used)
+  }
+
+  /// Makes the library's checks: the index, each next, the number of descriptors, the sum of lengths, the order of
+  /// flags, and where an indirect table lies. It has one region, one table of features and no errors to tell apart.
+  @inline(never)
+  mutating func serveChecking(_ total: inout UInt64) -> Bool {
+    var (next, seen, used, sum) = (next, seen, used, total)
+    defer { (self.next, self.seen, self.used, total) = (next, seen, used, sum) }
+    while true {
+      if next == seen {
+        let index = (available + 2).load16(.acquiring)
+        if next == index { break }
+        guard index &- next <= BenchmarkRing.size else { return false }
+        seen = index
+      }
+      let head = (available + 4 + 2 * Int(next & Self.mask)).load16(.relaxed)
+      guard head < BenchmarkRing.size else { return false }
+      next &+= 1
+      guard walk(head, &sum) else { return false }
+      give(head, &used)
+    }
+    (usedRing + 2).store16(used)
+    return true
+  }
+
+  @inline(__always)
+  private func walk(_ head: UInt16, _ sum: inout UInt64) -> Bool {
+    var table = descriptors
+    var count = UInt64(BenchmarkRing.size)
+    var left = count
+    var index = UInt64(head)
+    var total: UInt32 = 0
+    var writable: UInt64 = 0
+    var isIndirect = false
+    while true {
+      guard left > 0 else { return false }
+      left &-= 1
+      let address = (table + Int(index) * 16).load64()
+      let word = (table + Int(index) * 16 + 8).load64()
+      let length = UInt32(truncatingIfNeeded: word)
+      if word & 4 << 32 != 0 {
+        guard !isIndirect, word & 1 << 32 == 0, length != 0, length % 16 == 0, length <= 16 * 32768,
+          address < byteCount, UInt64(length) <= byteCount - address
+        else { return false }
+        isIndirect = true
+        table = base + Int(truncatingIfNeeded: address)
+        count = UInt64(length) / 16
+        left = count
+        index = 0
+        continue
+      }
+      let (new, overflow) = total.addingReportingOverflow(length)
+      guard !overflow, word & 2 << 32 >= writable else { return false }
+      total = new
+      writable = word & 2 << 32
+      sum &+= address &+ UInt64(length)
+      if word & 1 << 32 == 0 { return true }
+      index = word >> 48
+      guard index < count else { return false }
+    }
+  }
+
+  @inline(__always)
+  private func give(_ head: UInt16, _ used: inout UInt16) {
+    let element = usedRing + 4 + 8 * Int(used & Self.mask)
+    element.assumingMemoryBound(to: Atomic<UInt32>.self).pointee.store(UInt32(head), ordering: .relaxed)
+    (element + 4).assumingMemoryBound(to: Atomic<UInt32>.self).pointee.store(0, ordering: .relaxed)
+    used &+= 1
+  }
+}
+
+extension UnsafeMutableRawPointer {
+  enum LoadOrdering { case relaxed, acquiring }
+
+  @inline(__always)
+  func load16(_ ordering: LoadOrdering) -> UInt16 {
+    let atomic = assumingMemoryBound(to: Atomic<UInt16>.self)
+    return ordering == .acquiring ? atomic.pointee.load(ordering: .acquiring) : atomic.pointee.load(ordering: .relaxed)
+  }
+
+  @inline(__always)
+  func load64() -> UInt64 {
+    assumingMemoryBound(to: Atomic<UInt64>.self).pointee.load(ordering: .relaxed)
+  }
+
+  @inline(__always)
+  func store16(_ value: UInt16) {
+    assumingMemoryBound(to: Atomic<UInt16>.self).pointee.store(value, ordering: .releasing)
+  }
+}
