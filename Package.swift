@@ -30,7 +30,7 @@ let libraries: [Target] = [
   module("GuestRAM", uses: ["LinuxIO"]),
   module("Virtqueue", uses: ["GuestRAM"]),
   module("VirtioCore", uses: ["Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
-  module("Balloon", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState"]),
+  module("Balloon", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Migration", uses: ["GuestRAM", "LinuxIO"]),
   module("Options"),
   module("SimulatedGuest", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
@@ -43,7 +43,9 @@ let testTargets: [Target] = [
   tests("LinuxIOTests", uses: ["LinuxIO"]),
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
-  tests("BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
+  tests(
+    "BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
+    resources: [.copy("Fixtures")]),
   tests("OptionsTests", uses: ["Options"]),
   tests("SimulatedGuestTests", uses: ["SimulatedGuest", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState"]),
 ]
