@@ -48,7 +48,9 @@ let testTargets: [Target] = [
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
   tests("GuestRAMTests", uses: ["GuestRAM", "LinuxIO", "Support"]),
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
-  tests("BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
+  tests(
+    "BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
+    resources: [.copy("Fixtures")]),
   tests("OptionsTests", uses: ["Options"]),
 ]
 

@@ -75,7 +75,9 @@ struct StatisticTable: Equatable {
 
   /// Notes a value; a tag that nobody knows is left alone (5.5.6.3).
   mutating func note(tag: UInt16, _ value: UInt64, at time: UInt64) {
-    if let statistic = BalloonStatistic(rawValue: tag) { entries[Int(statistic.rawValue)] = Entry(value: value, time: time) }
+    if let statistic = BalloonStatistic(rawValue: tag) {
+      entries[Int(statistic.rawValue)] = Entry(value: value, time: time)
+    }
   }
 
   func reading(of statistic: BalloonStatistic, at now: UInt64, freshFor limit: UInt64) -> StatisticReading {

@@ -29,7 +29,10 @@ public struct PageRuns: Sendable {
 
   /// Takes the page that starts at 4096 · `frame`; again, if it was taken before.
   public mutating func insert(frame: UInt32) {
-    guard let run = open else { return open = Run(first: frame, last: frame) }
+    guard let run = open else {
+      open = Run(first: frame, last: frame)
+      return
+    }
     if frame >= run.first, frame <= run.last { return }
     if frame > run.last, frame - run.last == 1 {
       open?.last = frame

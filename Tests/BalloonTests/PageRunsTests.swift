@@ -90,7 +90,8 @@ import Testing
 
   @Test("frames that no sort likes are still sorted in moderate time")
   func adversarial() {
-    let organ = (UInt32(0)..<30_000).map { (place: UInt32) -> UInt32 in place % 2 == 0 ? place * 2 : 120_001 - place * 2 }
+    let organ = (UInt32(0)..<30_000).map { (place: UInt32) -> UInt32 in place % 2 == 0 ? place * 2 : 120_001 - place * 2
+    }
     #expect(drained(organ) == Self.oracle(organ))
   }
 }
