@@ -44,6 +44,7 @@ let testTargets: [Target] = [
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
   tests("BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
+  tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO"]),
   tests("OptionsTests", uses: ["Options"]),
   tests("SimulatedGuestTests", uses: ["SimulatedGuest", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState"]),
 ]
