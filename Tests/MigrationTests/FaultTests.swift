@@ -162,8 +162,7 @@ private enum Fault: CaseIterable, Sendable {
     let guest = try SampleGuest()
     // Enough of an answer to be sent pages, and not a byte read.
     var peer = FrameStream(links.destination, limit: .seconds(5))
-    try peer.sendOpening()
-    try peer.send(.hello, Hello(.destination, producer: "").payload)
+    try peer.open(Hello(.destination, producer: ""))
     try peer.send(.accept)
     let sent = outcome { () throws(MigrationError) in
       try Source(links.source, producer: "", timeLimit: .milliseconds(50)).move(guest.memory, state: [])

@@ -19,7 +19,6 @@ private let badLayouts: [[GuestRange]] = [
 @Suite("Migration: hostile streams") struct HostileStreamTests {
   /// Feeds a destination what the body sends, and returns what the destination says.
   private func receive(
-    limits: DestinationLimits = limits, opened: Bool = true,
     _ body: (inout FrameStream<TestLink>) throws(MigrationError) -> Void
   ) throws -> Outcome<ArrivedGuest> {
     let links = try TestLinks()
@@ -34,10 +33,7 @@ private let badLayouts: [[GuestRange]] = [
     }
     var stream = FrameStream(links.source, limit: .seconds(5))
     let sent = outcome { () throws(MigrationError) in
-      if opened {
-        try stream.sendOpening()
-        try stream.send(.hello, Hello(.source, producer: "enemy").payload)
-      }
+      try stream.open(Hello(.source, producer: "enemy"))
       try body(&stream)
     }
     // The destination may have hung up before all was sent.
@@ -89,7 +85,7 @@ private let badLayouts: [[GuestRange]] = [
   @Test("another version of the format is named on both sides")
   func version() throws {
     let links = try TestLinks(source: { (index, message) in
-      index == 0 ? [.send(message.dropLast(4) + [9, 0, 0, 0])] : nil
+      index == 0 ? [.send(message.prefix(8) + [9, 0, 0, 0] + message.dropFirst(12))] : nil
     })
     let error = MigrationError.unsupportedVersion(9, newest: 1)
     let newer = try move(SampleGuest(), over: links)
@@ -98,7 +94,7 @@ private let badLayouts: [[GuestRange]] = [
     let other = try move(
       SampleGuest(),
       over: TestLinks(destination: { (index, message) in
-        index == 0 ? [.send(message.dropLast(4) + [9, 0, 0, 0])] : nil
+        index == 0 ? [.send(message.prefix(8) + [9, 0, 0, 0] + message.dropFirst(12))] : nil
       }))
     #expect(other.source.error == error)
     #expect(other.destination.error == .peerFailed(error.description))

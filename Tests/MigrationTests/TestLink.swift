@@ -3,8 +3,8 @@ import Synchronization
 
 @testable import Migration
 
-/// A channel over a socket that does to its messages what a test wants. The opening is message 0; each frame is one
-/// message, and the page data behind a frame another.
+/// A channel over a socket that does to its messages what a test wants. The opening and hello are message 0; each other
+/// frame is one message, and the page data behind a frame another.
 final class TestLink: Channel {
   enum Step: Equatable {
     case send([UInt8])
