@@ -44,7 +44,7 @@ let testTargets: [Target] = [
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
   tests("BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
-  tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO"]),
+  tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("OptionsTests", uses: ["Options"]),
   tests("SimulatedGuestTests", uses: ["SimulatedGuest", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState"]),
 ]

@@ -1,5 +1,6 @@
 import GuestRAM
 import LinuxIO
+import Support
 import Testing
 
 @testable import Migration
@@ -86,8 +87,7 @@ import Testing
 
   @Test("random maps of data, zeros and holes arrive as they were, moved there and back again")
   func randomMaps() throws {
-    var generator = SeededGenerator()
-    print("VIRTIOKIT_SEED=\(SeededGenerator.seed)")
+    var generator = SeededGenerator(for: "random maps")
     for _ in 0..<4 {
       let memory = try GuestMemory(
         regions: [

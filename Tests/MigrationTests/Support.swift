@@ -1,27 +1,13 @@
-import Foundation
 import GuestRAM
 import LinuxIO
+import Support
 import Testing
 
 @testable import Migration
 
 let pageByteCount: UInt64 = 4096
 
-/// Random numbers that a printed seed repeats.
-struct SeededGenerator: RandomNumberGenerator {
-  static let seed = ProcessInfo.processInfo.environment["VIRTIOKIT_SEED"].flatMap { UInt64($0) } ?? 20_260
-  private var state: UInt64
-
-  init(_ seed: UInt64 = Self.seed) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var value = state
-    value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
-    value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
-    return value ^ value >> 31
-  }
-
+extension SeededGenerator {
   mutating func bytes(_ count: Int) -> [UInt8] {
     (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) }
   }
@@ -51,7 +37,7 @@ struct SampleGuest {
   }
 
   init(stateByteCount: Int = 100_000) throws {
-    var generator = SeededGenerator()
+    var generator = SeededGenerator(seed: 4)
     memory = try GuestMemory(
       regions: Self.regions.map { try MemoryRegion(memoryFile: $0.byteCount, start: $0.start) })
     for range in Self.data {
