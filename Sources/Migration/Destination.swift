@@ -112,10 +112,8 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
 extension Destination where Link: ~Copyable {
   private mutating func introduce(_ refusing: (GuestDescription) -> String?) throws(MigrationError) -> GuestDescription
   {
-    try stream.sendOpening()
-    try stream.send(.hello, Hello(.destination, producer: producer).payload)
-    try stream.receiveOpening()
-    let hello = try Hello(stream.receive(.hello).payload)
+    try stream.open(Hello(.destination, producer: producer))
+    let hello = try stream.receiveHello()
     guard hello.role == .source else { throw .sameRole }
     let description = try GuestDescription(stream.receive(.description).payload)
     guard description.memoryByteCount <= limits.mostMemory else {

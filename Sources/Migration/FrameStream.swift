@@ -7,8 +7,6 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
   static var version: UInt32 { 1 }
   /// The opening bytes; the line end shows a connection that changes text.
   private static var magic: [UInt8] { Array("VKMOVE\r\n".utf8) }
-  /// The most ranges of memory in one frame of pages.
-  static var mostRanges: Int { 256 }
 
   private let link: Link
   private var limit: Duration
@@ -24,17 +22,20 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
 
   // MARK: - Opening
 
-  mutating func sendOpening() throws(MigrationError) {
-    var writer = WireWriter()
-    writer.append(Self.version)
-    try sendBytes(Self.magic + writer.bytes)
+  /// Sends the opening and the first frame in one go: whoever can read the one can read the other.
+  mutating func open(_ hello: Hello) throws(MigrationError) {
+    var opening = WireWriter()
+    opening.append(Self.version)
+    try send(Frame(kind: .hello, payload: hello.payload), after: Self.magic + opening.bytes)
   }
 
-  mutating func receiveOpening() throws(MigrationError) {
+  /// Receives the peer's opening and first frame.
+  mutating func receiveHello() throws(MigrationError) -> Hello {
     guard try receiveBytes(Self.magic.count) == Self.magic else { throw .notAMigration }
     var reader = WireReader(try receiveBytes(4))
     let version: UInt32 = reader.integer() ?? 0
     guard version == Self.version else { throw .unsupportedVersion(version, newest: Self.version) }
+    return try Hello(receive(.hello).payload)
   }
 
   // MARK: - Frames
@@ -43,10 +44,10 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
     try send(Frame(kind: kind, payload: payload))
   }
 
-  private mutating func send(_ frame: Frame) throws(MigrationError) {
+  private mutating func send(_ frame: Frame, after opening: [UInt8] = []) throws(MigrationError) {
     let number = sentCount
     sentCount &+= 1
-    try sendBytes(frame.header(number: number) + frame.payload)
+    try sendBytes(opening + frame.header(number: number) + frame.payload)
   }
 
   /// Sends a frame of page data straight from guest memory.

@@ -55,11 +55,9 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
   }
 
   private mutating func introduce(_ description: GuestDescription) throws(MigrationError) {
-    try stream.sendOpening()
-    try stream.send(.hello, Hello(.source, producer: producer).payload)
+    try stream.open(Hello(.source, producer: producer))
     try stream.send(.description, description.payload)
-    try stream.receiveOpening()
-    guard try Hello(stream.receive(.hello).payload).role == .destination else { throw .sameRole }
+    guard try stream.receiveHello().role == .destination else { throw .sameRole }
     _ = try stream.receive(.accept)
   }
 

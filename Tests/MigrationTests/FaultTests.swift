@@ -1,0 +1,172 @@
+import GuestRAM
+import Testing
+
+@testable import Migration
+
+/// What happens to one message of a move.
+private enum Fault: CaseIterable, Sendable {
+  case firstByteFlipped, middleByteFlipped, lastByteFlipped, kindChanged, numberChanged
+  case cutBefore, cutWithin, cutAfter, lost, repeated, replacedByNoise
+
+  func steps(_ message: [UInt8]) -> [TestLink.Step] {
+    switch self {
+    case .firstByteFlipped: [.send(flipping(message, at: 0))]
+    case .middleByteFlipped: [.send(flipping(message, at: message.count / 2))]
+    case .lastByteFlipped: [.send(flipping(message, at: message.count - 1))]
+    case .kindChanged: [.send(resealed(message) { $0[0] = $0[0] % 13 + 1 })]
+    case .numberChanged: [.send(resealed(message) { $0[4] ^= 1 })]
+    case .cutBefore: [.shutDown]
+    case .cutWithin: [.send(Array(message.prefix(message.count / 2))), .shutDown]
+    case .cutAfter: [.send(message), .shutDown]
+    case .lost: []
+    case .repeated: [.send(message), .send(message)]
+    case .replacedByNoise: [.send(message.map { $0 &* 31 &+ 7 })]
+    }
+  }
+
+  private func flipping(_ message: [UInt8], at index: Int) -> [UInt8] {
+    var message = message
+    message[index] ^= 0x20
+    return message
+  }
+
+  /// A changed header whose digest is right all the same: what only an enemy sends.
+  private func resealed(_ message: [UInt8], _ change: (inout [UInt8]) -> Void) -> [UInt8] {
+    guard message.count >= Frame.headerByteCount else { return flipping(message, at: 0) }
+    var header = Array(message.prefix(24))
+    change(&header)
+    var writer = WireWriter()
+    writer.append(GuestMemory.digest(of: header))
+    return header + writer.bytes + message.dropFirst(Frame.headerByteCount)
+  }
+}
+
+@Suite("Migration: faults") struct FaultTests {
+  /// Short, as some faults leave both sides waiting.
+  private let limits = DestinationLimits(mostMemory: 16 << 20, time: .milliseconds(150))
+
+  /// One guest for all faults: every failed move must leave it as it was.
+  private func messageCounts(_ guest: SampleGuest) throws -> (source: Int, destination: Int) {
+    let links = try TestLinks()
+    #expect(try move(guest, over: links).source.error == nil)
+    return (links.source.messageCount, links.destination.messageCount)
+  }
+
+  @Test("whatever happens to a message of the source, at most one side runs", arguments: Fault.allCases)
+  private func sourceMessages(fault: Fault) throws {
+    let guest = try SampleGuest()
+    let contents = try SampleGuest.contents(guest.memory)
+    let count = try messageCounts(guest).source
+    for index in 0..<count {
+      let links = try TestLinks(source: { $0 == index ? fault.steps($1) : nil })
+      let move = try move(guest, over: links, limits: limits)
+      let isCommit = index == count - 1
+      check(move, isLastWord: isCommit, "\(fault) of the source's message \(index)")
+      if !isCommit { #expect(move.source.error?.sourceMayRun == true) }
+    }
+    #expect(try SampleGuest.contents(guest.memory) == contents)
+  }
+
+  @Test("whatever happens to a message of the destination, at most one side runs", arguments: Fault.allCases)
+  private func destinationMessages(fault: Fault) throws {
+    let guest = try SampleGuest()
+    let contents = try SampleGuest.contents(guest.memory)
+    let count = try messageCounts(guest).destination
+    for index in 0..<count {
+      let links = try TestLinks(destination: { $0 == index ? fault.steps($1) : nil })
+      let move = try move(guest, over: links, limits: limits)
+      check(move, isLastWord: index >= count - 2, "\(fault) of the destination's message \(index)")
+    }
+    #expect(try SampleGuest.contents(guest.memory) == contents)
+  }
+
+  private func check(_ move: Move, isLastWord: Bool, _ what: String) {
+    switch (move.source, move.destination) {
+    case (.success, .success): #expect(isLastWord, "\(what): unnoticed")
+    case (.success, .failure(let error)): Issue.record("\(what): nobody runs (\(error))")
+    case (.failure(let error), .success):
+      #expect(!error.sourceMayRun, "\(what): both run (\(error))")
+      #expect(isLastWord, "\(what): \(error)")
+    case (.failure(let error), .failure(let other)):
+      for error in [error, other] {
+        if case .system = error { Issue.record("\(what): unnamed (\(error))") }
+        if case .memory = error { Issue.record("\(what): blamed on memory (\(error))") }
+      }
+    }
+  }
+
+  @Test("if the last acknowledgement is lost, the destination has the guest and the source must not run")
+  func lostAcknowledgement() throws {
+    let guest = try SampleGuest()
+    let last = try messageCounts(guest).destination - 1
+    let links = try TestLinks(destination: { (index, _) in index == last ? [.shutDown] : nil })
+    let move = try move(guest, over: links, limits: limits)
+    #expect(move.destination.error == nil)
+    #expect(move.source.error == .outcomeUnknown(MigrationError.peerGone.description))
+  }
+
+  @Test("if the commit is lost, nobody runs by itself: the source cannot know")
+  func lostCommit() throws {
+    let guest = try SampleGuest()
+    let last = try messageCounts(guest).source - 1
+    let links = try TestLinks(source: { (index, _) in index == last ? [.shutDown] : nil })
+    let move = try move(guest, over: links, limits: limits)
+    #expect(move.destination.error == .peerGone)
+    #expect(move.source.error?.sourceMayRun == false)
+  }
+
+  @Test("if the commit arrives damaged, the destination says so and the source may run")
+  func damagedCommit() throws {
+    let guest = try SampleGuest()
+    let last = try messageCounts(guest).source - 1
+    let links = try TestLinks(source: { (index, message) in
+      index == last ? [.send(message.map { $0 ^ 1 })] : nil
+    })
+    let move = try move(guest, over: links)
+    #expect(move.destination.error == .damagedFrame(nil))
+    #expect(move.source.error == .peerFailed(MigrationError.damagedFrame(nil).description))
+  }
+
+  @Test("damaged page data is named by its pages when it arrives")
+  func damagedPages() throws {
+    let guest = try SampleGuest()
+    let links = try TestLinks(source: { (_, message) in
+      message.count < 1 << 20 ? nil : [.send([message[0] ^ 1] + message.dropFirst())]
+    })
+    let move = try move(guest, over: links)
+    let range = GuestRange(start: pages(0x40000 + 100, 256).start, byteCount: 1 << 20)
+    #expect(move.destination.error == .damagedPages(range))
+    #expect(move.source.error == .peerFailed(MigrationError.damagedPages(range).description))
+  }
+
+  @Test("a peer that falls silent is an error after the time limit, on either side")
+  func silence() throws {
+    let links = try TestLinks()
+    let guest = try SampleGuest()
+    let sent = outcome { () throws(MigrationError) in
+      try Source(links.source, producer: "", timeLimit: .milliseconds(50)).move(guest.memory, state: [])
+    }
+    #expect(sent.error == .peerStalled)
+    let quiet = try TestLinks()
+    let received = outcome { () throws(MigrationError) in
+      var destination = Destination(
+        quiet.destination, producer: "", limits: DestinationLimits(mostMemory: 1, time: .milliseconds(50)))
+      return try destination.receive()
+    }
+    #expect(received.error == .peerStalled)
+  }
+
+  @Test("a peer that stops reading does not hold the source for ever")
+  func fullConnection() throws {
+    let links = try TestLinks()
+    let guest = try SampleGuest()
+    // Enough of an answer to be sent pages, and not a byte read.
+    var peer = FrameStream(links.destination, limit: .seconds(5))
+    try peer.open(Hello(.destination, producer: ""))
+    try peer.send(.accept)
+    let sent = outcome { () throws(MigrationError) in
+      try Source(links.source, producer: "", timeLimit: .milliseconds(50)).move(guest.memory, state: [])
+    }
+    #expect(sent.error == .peerStalled)
+  }
+}
