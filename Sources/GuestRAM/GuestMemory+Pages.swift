@@ -5,18 +5,21 @@ extension GuestMemory {
   /// Gives the host memory behind a range back; it reads as zeros afterwards.
   ///
   /// Memory in a file is freed in the file, so for everybody who maps it. A range that is refused is left as it is.
+  /// What the range held is gone, which the dirty log is told like any other store.
   /// - Parameter range: guest memory; start and length are multiples of the backing page of each region it touches.
   public func discard(_ range: GuestRange) throws(GuestMemoryError) {
     try check(range)
-    let parts = regions.compactMap { region in region.range.overlap(range).map { (region, $0) } }
-    for (region, part) in parts where !region.isWholePages(part) {
+    for region in regions {
+      guard let part = region.range.overlap(range), !region.isWholePages(part) else { continue }
       throw .unaligned(part.start, multipleOf: region.backingPageByteCount)
     }
-    for (region, part) in parts {
+    for region in regions {
+      guard let part = region.range.overlap(range) else { continue }
       try system { () throws(LinuxError) in
         try region.mapping.discard(at: region.hostOffset(of: part.start), byteCount: Int(part.byteCount))
       }
     }
+    dirtyLog?.mark(range)
   }
 
   /// Puts host memory behind a range of one region before it is touched, which costs less there than fault by fault

@@ -39,7 +39,8 @@ struct HostProcess: ~Copyable {
   }
 
   deinit {
-    if process.isRunning { process.terminate() }
+    process.terminate()
+    process.waitUntilExit()
   }
 
   /// Asks and waits for the answer.

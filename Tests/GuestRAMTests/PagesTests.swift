@@ -30,6 +30,14 @@ struct PagesTests {
     #expect(try memory.residentByteCount() == 0)
   }
 
+  @Test("a discarded page is marked: what it held is gone, as after any store")
+  func discardIsMarked() throws {
+    let log = try DirtyLog(coveringUpTo: GuestAddress(0x50000))
+    let memory = try Self.memory(isShared: true).with(dirtyLog: log)
+    try memory.discard(range(0x12000, 2 * 4096))
+    #expect((0..<0x50).filter { log.isMarked(page: $0) } == [0x12, 0x13])
+  }
+
   @Test("discarding no bytes is nothing, wherever that is")
   func discardNothing() throws {
     let memory = try GuestMemory.patched()
