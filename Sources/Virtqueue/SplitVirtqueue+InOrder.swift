@@ -44,6 +44,7 @@ extension SplitVirtqueue {
   ///
   /// In order, one element may stand for a run of chains if all but the last were used completely. It names the last and
   /// lies in the slot of the first, so each chain overwrites the run's element until the run ends.
+  /// - Parameter isComplete: whether the next chain may share the element; never without `VIRTIO_F_IN_ORDER`.
   @inlinable
   @inline(__always)
   mutating func give(_ head: UInt16, _ writtenByteCount: UInt32, isComplete: Bool) {
@@ -51,7 +52,7 @@ extension SplitVirtqueue {
     used.store(
       UInt64(writtenByteCount) &<< 32 | UInt64(head), at: RingLayout.usedOffset(slot: runStart & (size &- 1)))
     giveIndex &+= 1
-    if !features.inOrder || !isComplete { runStart = giveIndex }
+    if !isComplete { runStart = giveIndex }
   }
 
   /// Keeps a chain until its turn, or gives it and all that waited for it.

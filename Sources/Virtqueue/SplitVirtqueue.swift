@@ -125,7 +125,7 @@ public struct SplitVirtqueue: ~Copyable {
   @inline(__always)
   public mutating func complete(_ chain: consuming DescriptorChain) {
     precondition(nextUsed != nextAvailable, "a chain is given back to the queue that it was taken from")
-    let isComplete = chain.isUsedCompletely
+    let isComplete = features.inOrder && chain.isUsedCompletely
     if features.inOrder, chain.position != nextUsed || waiting.count > 0 {
       giveInTurn(
         WaitingChains.Completion(
