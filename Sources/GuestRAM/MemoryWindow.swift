@@ -120,6 +120,16 @@ extension MemoryWindow {
     return unsafe T(littleEndian: (base + offset).loadOnce(T.self))
   }
 
+  /// Reads two little-endian integers that follow each other, each once: a descriptor.
+  @inlinable
+  @inline(__always)
+  public func loadPair(at offset: Int) -> (UInt64, UInt64) {
+    precondition(offset >= 0 && offset &+ 16 <= length)
+    let first = unsafe (base + offset).loadOnce(UInt64.self)
+    let second = unsafe (base + offset + 8).loadOnce(UInt64.self)
+    return (UInt64(littleEndian: first), UInt64(littleEndian: second))
+  }
+
   /// Writes a little-endian integer of the window and marks it in the dirty log.
   @inlinable
   @inline(__always)

@@ -18,8 +18,8 @@ struct ChainWalk {
   /// The bytes of the buffers so far, and of the device-writable ones among them.
   @usableFromInline var byteCount: UInt32 = 0
   @usableFromInline var writableByteCount: UInt32 = 0
-  /// The flags of the descriptor before.
-  @usableFromInline var flags: UInt16 = 0
+  /// `DescriptorFlags.write` once the device-writable buffers have begun, which are the last.
+  @usableFromInline var kind: UInt16 = 0
   @usableFromInline var indirection: Indirection
 
   @usableFromInline static let atEnd = -1
@@ -44,8 +44,7 @@ extension DescriptorChain {
       guard walk.left > 0 else { throw .chainTooLong(head: head, most: walk.count) }
       walk.left &-= 1
       let offset = walk.index &* RingLayout.descriptorByteCount
-      let address = table.load(UInt64.self, at: offset)
-      let word = table.load(UInt64.self, at: offset &+ 8)
+      let (address, word) = table.loadPair(at: offset)
       let length = UInt32(truncatingIfNeeded: word)
       let flags = UInt16(truncatingIfNeeded: word &>> 32)
       if flags & DescriptorFlags.indirect != 0 {
@@ -77,12 +76,10 @@ extension DescriptorChain {
     let (sum, overflow) = walk.byteCount.addingReportingOverflow(length)
     guard !overflow else { throw .chainTooLarge(head: head) }
     walk.byteCount = sum
-    if flags & DescriptorFlags.write != 0 {
-      walk.writableByteCount &+= length
-    } else if walk.flags & DescriptorFlags.write != 0 {
-      throw .readableAfterWritable(head: head)
-    }
-    walk.flags = flags
+    let kind = flags & DescriptorFlags.write
+    guard kind >= walk.kind else { throw .readableAfterWritable(head: head) }
+    walk.kind = kind
+    if kind != 0 { walk.writableByteCount &+= length }
   }
 
   /// Goes on in an indirect table, whose own length bounds the rest of the chain: Linux makes such tables longer than

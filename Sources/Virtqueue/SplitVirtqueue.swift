@@ -29,7 +29,9 @@ public struct SplitVirtqueue: ~Copyable {
   /// The published index at the last decision to notify; nil when nothing is known, as after a restore.
   var notifiedUsed: UInt16?
   var areKicksSuppressed: Bool
-  @usableFromInline var batch: InOrderBatch?
+  /// The used index of the first chain of a run that one element stands for; `giveIndex` when there is none.
+  @usableFromInline var runStart: UInt16
+  @usableFromInline var waiting: WaitingChains
 
   /// Opens the three parts of the ring and goes on from `configuration.nextAvailable` and the used index in memory.
   public init(
@@ -63,7 +65,8 @@ public struct SplitVirtqueue: ~Copyable {
     turnStart = nextAvailable
     giveIndex = nextUsed
     publishedUsed = nextUsed
-    batch = features.inOrder ? InOrderBatch(size: size, start: nextUsed) : nil
+    runStart = nextUsed
+    waiting = WaitingChains(size: features.inOrder ? size : 0)
   }
 
   private static func open(
@@ -122,16 +125,15 @@ public struct SplitVirtqueue: ~Copyable {
   @inline(__always)
   public mutating func complete(_ chain: consuming DescriptorChain) {
     precondition(nextUsed != nextAvailable, "a chain is given back to the queue that it was taken from")
-    if batch != nil {
-      return completeInOrder(
-        chain.position,
-        InOrderBatch.Completion(
-          head: chain.head, writtenByteCount: chain.writtenByteCount, isComplete: chain.isUsedCompletely))
+    let isComplete = features.inOrder && chain.isUsedCompletely
+    if features.inOrder, chain.position != nextUsed || waiting.count > 0 {
+      giveInTurn(
+        WaitingChains.Completion(
+          head: chain.head, writtenByteCount: chain.writtenByteCount, isComplete: isComplete),
+        position: chain.position)
+    } else {
+      give(chain.head, chain.writtenByteCount, isComplete: isComplete)
     }
-    let offset = RingLayout.usedOffset(slot: nextUsed & (size &- 1))
-    used.store(UInt32(chain.head), at: offset)
-    used.store(chain.writtenByteCount, at: offset &+ 4)
-    giveIndex &+= 1
   }
 
   /// Puts the chain that was taken last back, as if it had not been taken: `next` will return it again.
@@ -149,6 +151,6 @@ public struct SplitVirtqueue: ~Copyable {
     guard publishedUsed != nextUsed else { return }
     used.publish(nextUsed, at: RingLayout.indexOffset)
     publishedUsed = nextUsed
-    if batch != nil { beginBatch() }
+    runStart = nextUsed
   }
 }

@@ -8,18 +8,23 @@ import Synchronization
 struct Floor {
   let base: UnsafeMutableRawPointer
   let byteCount: UInt64
+  // A driver chooses size and places, so the compiler may not know them.
+  let size: UInt16
+  let descriptors: UnsafeMutableRawPointer
+  let available: UnsafeMutableRawPointer
+  let usedRing: UnsafeMutableRawPointer
   var next: UInt16 = 0
   var seen: UInt16 = 0
   var used: UInt16 = 0
 
-  var descriptors: UnsafeMutableRawPointer { base + Int(BenchmarkRing.descriptorTable.rawValue) }
-  var available: UnsafeMutableRawPointer { base + Int(BenchmarkRing.availableRing.rawValue) }
-  var usedRing: UnsafeMutableRawPointer { base + Int(BenchmarkRing.usedRing.rawValue) }
-  static var mask: UInt16 { BenchmarkRing.size - 1 }
-
-  init(memory: UnsafeMutableRawPointer) {
+  @inline(never)
+  init(memory: UnsafeMutableRawPointer, size: UInt16) {
     base = memory
     byteCount = BenchmarkRing.memoryByteCount
+    self.size = size
+    descriptors = base + Int(BenchmarkRing.descriptorTable.rawValue)
+    available = base + Int(BenchmarkRing.availableRing.rawValue)
+    usedRing = base + Int(BenchmarkRing.usedRing.rawValue)
   }
 
   /// Believes everything that the driver says: no check at all. Nobody could put this before a guest.
@@ -33,7 +38,7 @@ struct Floor {
         seen = (available + 2).load16(.acquiring)
         if next == seen { break }
       }
-      let head = (available + 4 + 2 * Int(next & Self.mask)).load16(.relaxed)
+      let head = (available + 4 + 2 * Int(next & (size &- 1))).load16(.relaxed)
       next &+= 1
       var table = descriptors
       var index = Int(head)
@@ -64,11 +69,11 @@ struct Floor {
       if next == seen {
         let index = (available + 2).load16(.acquiring)
         if next == index { break }
-        guard index &- next <= BenchmarkRing.size else { return false }
+        guard index &- next <= size else { return false }
         seen = index
       }
-      let head = (available + 4 + 2 * Int(next & Self.mask)).load16(.relaxed)
-      guard head < BenchmarkRing.size else { return false }
+      let head = (available + 4 + 2 * Int(next & (size &- 1))).load16(.relaxed)
+      guard head < size else { return false }
       next &+= 1
       guard walk(head, &sum) else { return false }
       give(head, &used)
@@ -80,7 +85,7 @@ struct Floor {
   @inline(__always)
   private func walk(_ head: UInt16, _ sum: inout UInt64) -> Bool {
     var table = descriptors
-    var count = UInt64(BenchmarkRing.size)
+    var count = UInt64(size)
     var left = count
     var index = UInt64(head)
     var total: UInt32 = 0
@@ -116,7 +121,7 @@ struct Floor {
 
   @inline(__always)
   private func give(_ head: UInt16, _ used: inout UInt16) {
-    let element = usedRing + 4 + 8 * Int(used & Self.mask)
+    let element = usedRing + 4 + 8 * Int(used & (size &- 1))
     element.assumingMemoryBound(to: Atomic<UInt32>.self).pointee.store(UInt32(head), ordering: .relaxed)
     (element + 4).assumingMemoryBound(to: Atomic<UInt32>.self).pointee.store(0, ordering: .relaxed)
     used &+= 1

@@ -27,12 +27,14 @@ struct Report: Encodable {
 
   var table: String {
     let header = ["descriptors", "served by", "ns/chain", "x bare", "x checking", "allocs/chain"]
-    let lines = [header] + rows.map { row in
-      [
-        row.shape, row.contender, text(row.nanosecondsPerChain, 1), text(row.ratioToBareFloor, 2),
-        text(row.ratioToCheckingFloor, 2), text(row.allocationsPerChain, 3),
-      ]
-    }
+    let lines =
+      [header]
+      + rows.map { row in
+        [
+          row.shape, row.contender, text(row.nanosecondsPerChain, 1), text(row.ratioToBareFloor, 2),
+          text(row.ratioToCheckingFloor, 2), text(row.allocationsPerChain, 3),
+        ]
+      }
     let widths = header.indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
     return lines.map { line in
       line.enumerated().map { column, cell in
