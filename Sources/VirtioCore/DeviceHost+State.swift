@@ -10,13 +10,12 @@ extension DeviceHost where Device: ~Copyable {
   /// chain taken and not given back. It can be resumed afterwards as if nothing had been saved.
   ///
   /// - Parameter instance: tells devices of one kind apart.
-  public mutating func save(into snapshot: inout Snapshot, instance: String = "") throws(HostError) {
+  public func save(into snapshot: inout Snapshot, instance: String = "") throws(HostError) {
     guard isPaused else { throw .notPaused }
     for index in 0..<queueCount {
       guard let slot = queues.slots[index] else { continue }
       let count = slot.queue.inFlightCount
       guard count == 0 else { throw .chainsInFlight(queue: index, count: count) }
-      slot.queue.publish()
     }
     do throws(StateError) {
       try snapshot.add(hostState, instance: instance)
@@ -30,7 +29,7 @@ extension DeviceHost where Device: ~Copyable {
   /// rings in it must be attached. After an error the device is as after a reset.
   public mutating func restore(from snapshot: inout Snapshot, instance: String = "") throws(HostError) {
     reset()
-    isPaused = true
+    queues.isPaused = true
     do throws(HostError) {
       try adopt(snapshot: &snapshot, instance)
     } catch {
@@ -57,7 +56,7 @@ extension DeviceHost where Device: ~Copyable {
     guard let configuration = configurations[index] else { return nil }
     var state = QueueState()
     state.index = UInt16(index)
-    state.isEnabled = areEnabled[index]
+    state.isEnabled = queues.areEnabled[index]
     state.size = configuration.size
     state.descriptorTable = configuration.descriptorTable.rawValue
     state.availableRing = configuration.availableRing.rawValue
@@ -98,7 +97,7 @@ extension DeviceHost where Device: ~Copyable {
   private mutating func adopt(_ state: QueueState) throws(HostError) {
     let index = Int(state.index)
     try checkIndex(index)
-    areEnabled[index] = state.isEnabled
+    queues.areEnabled[index] = state.isEnabled
     guard state.isRunning else {
       configurations[index] = state.configuration
       return
