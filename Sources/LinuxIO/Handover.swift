@@ -12,8 +12,12 @@ public final class Handover<Value: Sendable>: Sendable {
 
   /// Hands the value over; the first one counts.
   public func put(_ new: Value) {
-    value.withLock { $0 = $0 ?? new }
-    arrival.signal()
+    let isFirst = value.withLock { value in
+      guard value == nil else { return false }
+      value = new
+      return true
+    }
+    if isFirst { arrival.signal() }
   }
 
   /// Waits for the value, for as long as it takes.

@@ -4,13 +4,17 @@ public import Virtqueue
 /// Setting queues up and stopping them.
 extension DeviceHost where Device: ~Copyable {
   /// Gives the device the guest's memory, or another map of it: running queues go on where they are.
+  ///
+  /// Chains in flight would go on in the memory that they were taken from, unseen by the new map's dirty log, so there must
+  /// be none.
   public mutating func attach(_ memory: GuestMemory) throws(HostError) {
     var slots = [QueueSet.Slot?](repeating: nil, count: queueCount)
     for index in 0..<queueCount {
       guard let slot = queues.slots[index], var configuration = configurations[index] else { continue }
-      slot.queue.publish()
-      configuration.nextAvailable = slot.queue.nextAvailable
-      slots[index] = try open(configuration, in: memory)
+      configuration.nextAvailable = try restingIndex(index, slot)
+      let moved = try open(configuration, in: memory)
+      moved.isWaiting = slot.isWaiting
+      slots[index] = moved
     }
     queues.slots = slots
     queues.attached = memory
@@ -22,31 +26,31 @@ extension DeviceHost where Device: ~Copyable {
     queues.attached = nil
   }
 
-  /// Sets a queue up and serves it from now on.
+  /// Sets a queue up, to be served from now on or, with a transport that shows the status, from DRIVER_OK on (2.1.2).
   public mutating func startQueue(_ index: Int, _ configuration: QueueConfiguration) throws(HostError) {
     try checkIndex(index)
-    let most = device.queueSizes[index]
-    guard configuration.size <= most else { throw .queueTooLarge(configuration.size, most: most) }
+    guard queues.slots[index] == nil else { throw .queueRunning(index) }
+    try checkSize(configuration.size, of: index)
     guard let memory = queues.attached else { throw .noMemory }
     let slot = try open(configuration, in: memory)
-    start()
-    device.resetQueue(index)
+    if stepsTaken.isEmpty { start() }
+    if isStarted { device.resetQueue(index) }
+    // Whoever stopped the queue may have left a kick unanswered.
+    slot.isWaiting = configuration.nextAvailable != 0
     configurations[index] = configuration
     queues.slots[index] = slot
   }
 
-  /// Stops a queue, with everything published that was given back.
+  /// Stops a queue. No chain of it may be in flight, unless the device is broken and will never give it back.
   ///
   /// - Returns: the available index to start again from.
   public mutating func stopQueue(_ index: Int) throws(HostError) -> UInt16 {
     try checkIndex(index)
     guard let slot = queues.slots[index] else { return configurations[index]?.nextAvailable ?? 0 }
-    let count = slot.queue.inFlightCount
-    guard count == 0 else { throw .chainsInFlight(queue: index, count: count) }
-    settle(index, slot)
-    configurations[index]?.nextAvailable = slot.queue.nextAvailable
+    let next = try restingIndex(index, slot)
+    configurations[index]?.nextAvailable = next
     queues.slots[index] = nil
-    return slot.queue.nextAvailable
+    return next
   }
 
   /// Resets one queue, as `VIRTIO_F_RING_RESET` allows (2.6.1); its buffers are forgotten.
@@ -63,7 +67,7 @@ extension DeviceHost where Device: ~Copyable {
   @discardableResult
   public mutating func setEnabled(_ index: Int, _ isEnabled: Bool) throws(HostError) -> Bool {
     try checkIndex(index)
-    areEnabled[index] = isEnabled
+    queues.areEnabled[index] = isEnabled
     return kick(index)
   }
 
@@ -73,6 +77,20 @@ extension DeviceHost where Device: ~Copyable {
 
   func checkIndex(_ index: Int) throws(HostError) {
     guard configurations.indices.contains(index) else { throw .noSuchQueue(index, count: queueCount) }
+  }
+
+  func checkSize(_ size: UInt16, of index: Int) throws(HostError) {
+    let most = device.queueSizes[index]
+    guard size <= most else { throw .queueTooLarge(size, most: most) }
+  }
+
+  /// The index that a queue at rest goes on from, here or elsewhere.
+  ///
+  /// A broken device has dropped the chain that broke it, and others with it: whoever goes on takes them again.
+  func restingIndex(_ index: Int, _ slot: QueueSet.Slot) throws(HostError) -> UInt16 {
+    let count = slot.queue.inFlightCount
+    guard count == 0 || isBroken else { throw .chainsInFlight(queue: index, count: count) }
+    return slot.queue.nextUsed
   }
 
   func open(_ configuration: QueueConfiguration, in memory: GuestMemory) throws(HostError) -> QueueSet.Slot {

@@ -11,31 +11,40 @@ extension DeviceHost where Device: ~Copyable {
   /// - Returns: whether buffers wait that no kick will come for, since the driver never paused: call again soon.
   @discardableResult
   public mutating func kick(_ index: Int) -> Bool {
-    guard isServed(index), let slot = queues.slots[index] else { return false }
-    slot.queue.suppressKicks()
-    slot.isWaiting = true
+    if isRunning(index), let slot = queues.slots[index] {
+      if isServed(index) { slot.queue.suppressKicks() }
+      slot.isWaiting = true
+    }
     return serveWaiting()
   }
 
-  /// A backend, a timer or the operator has news for the model.
+  /// A backend, a timer or the operator has news for the model, which may change its configuration space.
   ///
   /// - Returns: whether more buffers wait; see `kick`.
   @discardableResult
   public mutating func wake() -> Bool {
-    guard isServing else { return false }
+    guard isServing || isDraining else { return false }
+    let config = device.config
     do throws(VirtqueueError) {
       try device.wake(&queues)
     } catch {
       fail(error, queue: nil)
-      return false
     }
+    noticeConfigChange(since: config)
     settleAll()
     return serveWaiting()
   }
 
   /// Leaves queues unserved until `resume`; kicks in between are not lost.
+  ///
+  /// While chains are in flight `wake` still reaches the model, which finishes them and takes no more.
   public mutating func pause() {
-    isPaused = true
+    queues.isPaused = true
+  }
+
+  /// Whether chains were taken and not given back.
+  public var hasChainsInFlight: Bool {
+    queues.slots.contains { slot in slot.map { $0.queue.inFlightCount != 0 } ?? false }
   }
 
   /// Serves again, at first whatever came in the meantime.
@@ -43,20 +52,24 @@ extension DeviceHost where Device: ~Copyable {
   /// - Returns: whether more buffers wait; see `kick`.
   @discardableResult
   public mutating func resume() -> Bool {
-    isPaused = false
-    for index in 0..<queueCount { queues.slots[index]?.isWaiting = true }
+    queues.isPaused = false
+    for slot in queues.slots { slot?.isWaiting = true }
     return serveWaiting()
   }
 
-  private var isServing: Bool {
-    isStarted && !isPaused && failure == nil && queues.attached != nil
+  private var isLive: Bool {
+    isStarted && !isBroken && queues.attached != nil
   }
+
+  private var isServing: Bool { isLive && !isPaused }
+
+  private var isDraining: Bool { isLive && isPaused && hasChainsInFlight }
 
   private func isServed(_ index: Int) -> Bool {
-    isServing && queues.isRunning(index) && areEnabled[index]
+    isServing && queues.isRunning(index)
   }
 
-  private mutating func serveWaiting() -> Bool {
+  mutating func serveWaiting() -> Bool {
     for _ in 0..<Self.mostRounds {
       var isIdle = true
       for index in 0..<queueCount {
@@ -69,7 +82,7 @@ extension DeviceHost where Device: ~Copyable {
       if isIdle { return false }
       settleAll()
     }
-    return isServing
+    return (0..<queueCount).contains { isServed($0) && queues.slots[$0]?.isWaiting == true }
   }
 
   private mutating func serve(_ index: Int) {
@@ -83,15 +96,16 @@ extension DeviceHost where Device: ~Copyable {
   /// Closes a call of the model: on each queue that it may have used, publishes, asks for kicks, notifies.
   private mutating func settleAll() {
     for index in 0..<queueCount {
-      guard let slot = queues.slots[index], slot.isTouched, isServed(index) else { continue }
+      guard let slot = queues.slots[index], slot.isTouched else { continue }
       settle(index, slot)
     }
   }
 
-  mutating func settle(_ index: Int, _ slot: QueueSet.Slot) {
+  private mutating func settle(_ index: Int, _ slot: QueueSet.Slot) {
     slot.isTouched = false
     slot.queue.publish()
     if slot.queue.needsNotification() { notify(.queue(index)) }
+    guard !isBroken else { return }
     do throws(VirtqueueError) {
       if try slot.queue.requestKicks() { slot.isWaiting = true }
     } catch {
@@ -102,7 +116,7 @@ extension DeviceHost where Device: ~Copyable {
   /// The driver broke a rule that the device cannot go on after: 2.1.2 asks for the status bit and for a configuration
   /// change notification.
   private mutating func fail(_ error: VirtqueueError, queue: Int?) {
-    guard failure == nil else { return }
+    guard !isBroken else { return }
     failure = error
     status.insert(.needsReset)
     notify(.broken(queue: queue, error))

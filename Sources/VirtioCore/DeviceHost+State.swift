@@ -7,19 +7,14 @@ import Virtqueue
 /// The guest's memory travels by itself; the rings in it are part of the state and are checked against what was saved.
 extension DeviceHost where Device: ~Copyable {
   /// Adds the device to a snapshot: one section of the host's, one of the model's. The device must be paused, with no
-  /// chain taken and not given back. It can be resumed afterwards as if nothing had been saved.
+  /// chain in flight. It can be resumed afterwards as if nothing had been saved.
   ///
   /// - Parameter instance: tells devices of one kind apart.
-  public mutating func save(into snapshot: inout Snapshot, instance: String = "") throws(HostError) {
+  public func save(into snapshot: inout Snapshot, instance: String = "") throws(HostError) {
     guard isPaused else { throw .notPaused }
-    for index in 0..<queueCount {
-      guard let slot = queues.slots[index] else { continue }
-      let count = slot.queue.inFlightCount
-      guard count == 0 else { throw .chainsInFlight(queue: index, count: count) }
-      slot.queue.publish()
-    }
+    let host = try hostState
     do throws(StateError) {
-      try snapshot.add(hostState, instance: instance)
+      try snapshot.add(host, instance: instance)
       try snapshot.add(device.state, instance: instance)
     } catch {
       throw .state(error)
@@ -27,56 +22,56 @@ extension DeviceHost where Device: ~Copyable {
   }
 
   /// Takes the device's sections out of a snapshot and goes on from them, paused until `resume`. Guest memory with the
-  /// rings in it must be attached. After an error the device is as after a reset.
+  /// rings in it must be attached.
+  ///
+  /// After an error the device is as after a reset, paused only if it was before, and the snapshot is left whole.
   public mutating func restore(from snapshot: inout Snapshot, instance: String = "") throws(HostError) {
+    let wasPaused = isPaused
     reset()
-    isPaused = true
+    queues.isPaused = true
     do throws(HostError) {
       try adopt(snapshot: &snapshot, instance)
     } catch {
       reset()
+      queues.isPaused = wasPaused
       throw error
     }
   }
 
-  private var hostState: HostState {
-    var state = HostState()
-    state.device = Device.id.rawValue
-    state.status = status.rawValue
-    state.featuresLow = features.low
-    state.featuresHigh = features.high
-    state.configGeneration = configGeneration
-    state.isStarted = isStarted
-    for index in 0..<queueCount {
-      if let queue = queueState(index) { state.queues.append(queue) }
+  private var hostState: HostState<Device.State> {
+    get throws(HostError) {
+      var state = HostState<Device.State>()
+      state.device = Device.id.rawValue
+      state.status = status.rawValue
+      state.features = features
+      state.proposedFeatures = proposedFeatures
+      state.configGeneration = configGeneration
+      state.isStarted = isStarted
+      for index in 0..<queueCount {
+        if let queue = try queueState(index) { state.queues.append(queue) }
+      }
+      return state
     }
-    return state
   }
 
-  private func queueState(_ index: Int) -> QueueState? {
-    guard let configuration = configurations[index] else { return nil }
-    var state = QueueState()
-    state.index = UInt16(index)
-    state.isEnabled = areEnabled[index]
-    state.size = configuration.size
-    state.descriptorTable = configuration.descriptorTable.rawValue
-    state.availableRing = configuration.availableRing.rawValue
-    state.usedRing = configuration.usedRing.rawValue
-    state.nextAvailable = configuration.nextAvailable
-    if let slot = queues.slots[index] {
-      state.isRunning = true
-      state.nextAvailable = slot.queue.nextAvailable
-      state.nextUsed = slot.queue.nextUsed
+  private func queueState(_ index: Int) throws(HostError) -> QueueState? {
+    guard var configuration = configurations[index] else {
+      return queues.areEnabled[index] ? nil : QueueState(index: UInt16(index), isEnabled: false)
     }
-    return state
+    let slot = queues.slots[index]
+    if let slot { configuration.nextAvailable = try restingIndex(index, slot) }
+    return QueueState(
+      index: UInt16(index), isRunning: slot != nil, isEnabled: queues.areEnabled[index], configuration)
   }
 
   private mutating func adopt(snapshot: inout Snapshot, _ instance: String) throws(HostError) {
-    let state: HostState
+    var left = snapshot
+    let state: HostState<Device.State>
     let model: Device.State
     do throws(StateError) {
-      state = try snapshot.take(HostState.self, instance: instance)
-      model = try snapshot.take(Device.State.self, instance: instance)
+      state = try left.take(HostState<Device.State>.self, instance: instance)
+      model = try left.take(Device.State.self, instance: instance)
+      try state.check()
     } catch {
       throw .state(error)
     }
@@ -85,12 +80,14 @@ extension DeviceHost where Device: ~Copyable {
     }
     try adopt(state)
     do throws(StateError) { try device.adopt(model) } catch { throw .state(error) }
+    configGeneration = state.configGeneration
+    snapshot = left
   }
 
-  private mutating func adopt(_ state: HostState) throws(HostError) {
-    try acceptFeatures(Features(low: state.featuresLow, high: state.featuresHigh))
+  private mutating func adopt(_ state: HostState<Device.State>) throws(HostError) {
+    try acceptFeatures(state.features)
+    proposedFeatures = state.proposedFeatures
     status = DeviceStatus(rawValue: state.status)
-    configGeneration = state.configGeneration
     if state.isStarted { start() }
     for queue in state.queues { try adopt(queue) }
   }
@@ -98,15 +95,15 @@ extension DeviceHost where Device: ~Copyable {
   private mutating func adopt(_ state: QueueState) throws(HostError) {
     let index = Int(state.index)
     try checkIndex(index)
-    areEnabled[index] = state.isEnabled
+    queues.areEnabled[index] = state.isEnabled
+    try checkSize(state.size, of: index)
     guard state.isRunning else {
       configurations[index] = state.configuration
       return
     }
-    try startQueue(index, state.configuration)
-    guard let used = queues.slots[index]?.queue.nextUsed, used == state.nextUsed else {
-      throw .memoryDoesNotFit(
-        queue: index, used: queues.slots[index]?.queue.nextUsed ?? 0, saved: state.nextUsed)
-    }
+    guard let configuration = state.configuration else { throw .virtqueue(.illegalSize(0)) }
+    try startQueue(index, configuration)
+    guard let used = queues.slots[index]?.queue.nextUsed, used != state.nextAvailable else { return }
+    throw .memoryDoesNotFit(queue: index, used: used, saved: state.nextAvailable)
   }
 }

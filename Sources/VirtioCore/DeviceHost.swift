@@ -4,7 +4,7 @@ public import Virtqueue
 public enum DeviceNotification: Equatable, Sendable {
   /// Used buffers on a queue.
   case queue(Int)
-  /// The configuration space changed by itself (2.4), or the device needs a reset.
+  /// The configuration space changed by itself (2.3), or the device needs a reset.
   case configuration
   /// The driver broke a queue, by its number if that is known. The device serves no more until it is reset.
   case broken(queue: Int?, VirtqueueError)
@@ -17,20 +17,19 @@ public struct DeviceHost<Device: VirtioDevice & ~Copyable>: ~Copyable {
   public internal(set) var device: Device
   /// How far the driver has got (2.1).
   public internal(set) var status: DeviceStatus = []
-  /// The features in use: what the driver asked for last.
+  /// The features in use: those that driver and device agreed on.
   public internal(set) var features: Features = []
   /// Counts the changes of the configuration space that the driver did not make (2.5.1).
   public internal(set) var configGeneration: UInt32 = 0
-  /// What the driver broke, until the device is reset.
+  /// What the driver broke, until the device is reset; nil too when a device restored from a state was broken before.
   public internal(set) var failure: VirtqueueError?
-  /// Whether queues are left unserved until `resume`.
-  public internal(set) var isPaused = false
 
   let ringFeatures: Features
   let notify: (DeviceNotification) -> Void
   var queues: QueueSet
   var configurations: [QueueConfiguration?]
-  var areEnabled: [Bool]
+  /// What the driver asks for before FEATURES_OK.
+  var proposedFeatures: Features = []
   var isStarted = false
 
   /// The ring features that are offered unless said otherwise.
@@ -52,7 +51,6 @@ public struct DeviceHost<Device: VirtioDevice & ~Copyable>: ~Copyable {
     self.notify = notify
     queues = QueueSet(count: count)
     configurations = [QueueConfiguration?](repeating: nil, count: count)
-    areEnabled = [Bool](repeating: true, count: count)
   }
 
   /// What a driver may choose from.
@@ -65,8 +63,14 @@ public struct DeviceHost<Device: VirtioDevice & ~Copyable>: ~Copyable {
 
   /// Whether a queue was started and not stopped.
   public func isRunning(_ index: Int) -> Bool {
-    queues.isRunning(index)
+    queues.slots.indices.contains(index) && queues.slots[index] != nil
   }
+
+  /// Whether queues are left unserved until `resume`.
+  public var isPaused: Bool { queues.isPaused }
+
+  /// Whether the device serves no more until it is reset, because the driver broke a queue here or before a restore.
+  public var isBroken: Bool { status.contains(.needsReset) }
 }
 
 extension DeviceHost where Device: ~Copyable {
@@ -80,33 +84,45 @@ extension DeviceHost where Device: ~Copyable {
     if isStarted { device.reset() }
     isStarted = false
     features = chosen
+    proposedFeatures = chosen
   }
 
   /// Notes what the driver writes into the feature fields. Whether they are acceptable, FEATURES_OK tells (3.1.1).
   public mutating func writeFeatures(_ chosen: Features) {
-    if !status.contains(.featuresOK) { features = chosen }
+    if !status.contains(.featuresOK) { proposedFeatures = chosen }
   }
 
-  /// Takes a step of 3.1.1. A refused FEATURES_OK stays unset, for the driver to see.
-  public mutating func writeStatus(_ new: DeviceStatus) throws(HostError) {
-    if new.isEmpty { return reset() }
-    let old = status.subtracting(.needsReset)
-    guard new.isSuperset(of: old), !(new.contains(.driverOK) && !new.contains(.featuresOK)) else {
+  /// Takes a step of 3.1.1. A refused FEATURES_OK stays unset, for the driver to see. With DRIVER_OK the queues are served
+  /// that were kicked before, as Linux kicks some too early.
+  ///
+  /// - Returns: whether more buffers wait; see `kick`.
+  @discardableResult
+  public mutating func writeStatus(_ new: DeviceStatus) throws(HostError) -> Bool {
+    if new.isEmpty {
+      reset()
+      return false
+    }
+    let steps = new.intersection(.steps)
+    guard steps.isSuperset(of: stepsTaken), !steps.contains(.driverOK) || steps.contains(.featuresOK) else {
       throw .illegalStatus(new, after: status)
     }
-    if new.contains(.featuresOK), !old.contains(.featuresOK) {
-      status.formUnion(new.intersection([.acknowledge, .driver]))
-      try checkFeatures()
+    if steps.contains(.featuresOK), !status.contains(.featuresOK) {
+      status.formUnion(steps.subtracting([.featuresOK, .driverOK]))
+      try agreeOnFeatures()
     }
-    status.formUnion(new.subtracting(.needsReset))
-    if new.contains(.driverOK) { start() }
+    status.formUnion(steps)
+    if steps.contains(.driverOK) { start() }
+    return serveWaiting()
   }
 
-  private func checkFeatures() throws(HostError) {
-    guard features.isSubset(of: offeredFeatures) else {
-      throw .featuresNotOffered(features, offered: offeredFeatures)
-    }
-    guard features.contains(.version1) else { throw .legacyDriver }
+  private mutating func agreeOnFeatures() throws(HostError) {
+    guard proposedFeatures.contains(.version1) else { throw .legacyDriver }
+    try acceptFeatures(proposedFeatures)
+  }
+
+  /// How far the driver has got by itself; nothing with a transport that does not show the status.
+  var stepsTaken: DeviceStatus {
+    status.intersection(.steps)
   }
 
   /// Starts the model once. A transport without the status steps starts it with its first queue.
@@ -120,15 +136,16 @@ extension DeviceHost where Device: ~Copyable {
   public mutating func reset() {
     status = []
     features = []
+    proposedFeatures = []
     failure = nil
     isStarted = false
     queues.slots = [QueueSet.Slot?](repeating: nil, count: queueCount)
     configurations = [QueueConfiguration?](repeating: nil, count: queueCount)
-    areEnabled = [Bool](repeating: true, count: queueCount)
+    queues.areEnabled = [Bool](repeating: true, count: queueCount)
     device.reset()
   }
 
-  /// Reads the configuration space; bytes beyond its end are 0.
+  /// Reads the configuration space; bytes beyond its end are 0. The transport bounds `byteCount`.
   public func readConfig(at offset: Int, byteCount: Int) -> [UInt8] {
     let config = device.config
     return (0..<max(0, byteCount)).map { index in
@@ -146,16 +163,20 @@ extension DeviceHost where Device: ~Copyable {
     device.writeConfig(bytes[...], at: offset)
   }
 
-  /// Lets an operator change the device. A changed configuration space is noticed here and told to the driver.
+  /// Lets an operator change the device. A changed configuration space is noticed and told to the driver, even when
+  /// `body` throws half-way.
   public mutating func update<Result: ~Copyable, E: Error>(
     _ body: (inout Device) throws(E) -> Result
   ) throws(E) -> Result {
     let before = device.config
-    let result = try body(&device)
-    if device.config != before {
-      configGeneration &+= 1
-      if isStarted { notify(.configuration) }
-    }
-    return result
+    defer { noticeConfigChange(since: before) }
+    return try body(&device)
+  }
+
+  /// Notices what a model changed in its configuration space by itself.
+  mutating func noticeConfigChange(since before: [UInt8]) {
+    guard device.config != before else { return }
+    configGeneration &+= 1
+    if isStarted { notify(.configuration) }
   }
 }

@@ -18,6 +18,9 @@ public struct DeviceStatus: OptionSet, Hashable, Sendable {
   public static let needsReset = DeviceStatus(rawValue: 64)
   /// `FAILED`: the driver has given up.
   public static let failed = DeviceStatus(rawValue: 128)
+
+  /// What a driver may set; the device does not keep any other bit.
+  static let steps: DeviceStatus = [.acknowledge, .driver, .featuresOK, .driverOK, .failed]
 }
 
 /// The device types (5) that there are models of.

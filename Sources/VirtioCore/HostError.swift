@@ -11,6 +11,8 @@ public enum HostError: Error, Equatable, Sendable {
   case queuesRunning
   /// A status that may not follow the present one (2.1.1).
   case illegalStatus(DeviceStatus, after: DeviceStatus)
+  /// The queue was started and not stopped.
+  case queueRunning(Int)
   /// The device has no queue of this number.
   case noSuchQueue(Int, count: Int)
   /// The driver wants a larger queue than the device has.
@@ -40,6 +42,7 @@ extension HostError: CustomStringConvertible {
       "the driver wants features that are not offered: \(features.subtracting(offered)) (offered: \(offered))"
     case .legacyDriver: "the driver does not speak virtio 1: VIRTIO_F_VERSION_1 is missing"
     case .queuesRunning: "features cannot change while queues run"
+    case .queueRunning(let index): "queue \(index) runs already"
     case .illegalStatus(let new, let old): "device status \(new.rawValue) may not follow \(old.rawValue)"
     case .noSuchQueue(let index, let count): "queue \(index) of a device that has \(count)"
     case .queueTooLarge(let size, let most): "queue size \(size), where the device has at most \(most)"

@@ -2,15 +2,16 @@ import DeviceState
 import GuestRAM
 import Virtqueue
 
-/// What a host keeps of any device, beside the model's own state.
-struct HostState: SavedState {
-  static let section = "host"
-  static let version = 1
+/// What a host keeps of any device, beside the model's own state. Its section goes by the model's: a snapshot may have
+/// several kinds of device.
+struct HostState<Model: SavedState>: SavedState {
+  static var section: String { Model.section + "-host" }
+  static var version: Int { 1 }
 
   var device: UInt32 = 0
   var status: UInt8 = 0
-  var featuresLow: UInt64 = 0
-  var featuresHigh: UInt64 = 0
+  var features: Features = []
+  var proposedFeatures: Features = []
   var configGeneration: UInt32 = 0
   var isStarted = false
   var queues: [QueueState] = []
@@ -18,15 +19,39 @@ struct HostState: SavedState {
   mutating func code(with coder: inout some StateCoder) throws(StateError) {
     try coder.field("device", &device)
     try coder.field("status", &status)
-    try coder.field("featuresLow", &featuresLow)
-    try coder.field("featuresHigh", &featuresHigh)
+    try coder.field("featuresLow", &features.low)
+    try coder.field("featuresHigh", &features.high)
+    try coder.field("proposedFeaturesLow", &proposedFeatures.low)
+    try coder.field("proposedFeaturesHigh", &proposedFeatures.high)
     try coder.field("configGeneration", &configGeneration)
     try coder.field("isStarted", &isStarted)
     try coder.field("queues", &queues)
   }
+
+  /// Refuses what no host is ever in. Whether it suits the device here, its host finds out as it adopts it.
+  func check() throws(StateError) {
+    let status = DeviceStatus(rawValue: status)
+    let steps = status.intersection(.steps)
+    guard status.subtracting(.needsReset) == steps else { throw invalid("status", "has bits that no driver sets") }
+    guard steps.contains(.featuresOK) || !steps.contains(.driverOK) else {
+      throw invalid("status", "is DRIVER_OK without FEATURES_OK")
+    }
+    guard features.contains(.version1) || !steps.contains(.featuresOK) else {
+      throw invalid("status", "is FEATURES_OK without VIRTIO_F_VERSION_1")
+    }
+    guard steps.isEmpty || isStarted == steps.contains(.driverOK) else {
+      throw invalid("isStarted", "contradicts the status")
+    }
+    guard Set(queues.map(\.index)).count == queues.count else { throw invalid("queues", "has a queue twice") }
+  }
+
+  private func invalid(_ field: String, _ reason: String) -> StateError {
+    .invalidValue(section: Self.section, field: field, reason: reason)
+  }
 }
 
-/// One virtqueue: what the driver said of it and how far the device has come.
+/// One virtqueue: what the driver said of it and how far the device has come. It has no chain in flight, so the used
+/// index is the available index of the next chain.
 struct QueueState: StateRecord {
   var index: UInt16 = 0
   var isRunning = false
@@ -36,7 +61,6 @@ struct QueueState: StateRecord {
   var availableRing: UInt64 = 0
   var usedRing: UInt64 = 0
   var nextAvailable: UInt16 = 0
-  var nextUsed: UInt16 = 0
 
   mutating func code(with coder: inout some StateCoder) throws(StateError) {
     try coder.field("index", &index)
@@ -47,11 +71,27 @@ struct QueueState: StateRecord {
     try coder.field("availableRing", &availableRing)
     try coder.field("usedRing", &usedRing)
     try coder.field("nextAvailable", &nextAvailable)
-    try coder.field("nextUsed", &nextUsed)
+  }
+}
+
+extension QueueState {
+  /// - Parameter configuration: nil for a queue that the driver has not set up.
+  init(index: UInt16, isRunning: Bool = false, isEnabled: Bool, _ configuration: QueueConfiguration? = nil) {
+    self.index = index
+    self.isRunning = isRunning
+    self.isEnabled = isEnabled
+    guard let configuration else { return }
+    size = configuration.size
+    descriptorTable = configuration.descriptorTable.rawValue
+    availableRing = configuration.availableRing.rawValue
+    usedRing = configuration.usedRing.rawValue
+    nextAvailable = configuration.nextAvailable
   }
 
-  var configuration: QueueConfiguration {
-    QueueConfiguration(
+  /// Nil for a queue that the driver has not set up.
+  var configuration: QueueConfiguration? {
+    guard size != 0 else { return nil }
+    return QueueConfiguration(
       size: size, descriptorTable: GuestAddress(descriptorTable), availableRing: GuestAddress(availableRing),
       usedRing: GuestAddress(usedRing), nextAvailable: nextAvailable)
   }

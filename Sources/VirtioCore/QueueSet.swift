@@ -6,7 +6,7 @@ public struct QueueSet: ~Copyable {
   final class Slot {
     var queue: SplitVirtqueue
     /// The model may have taken or given chains since the host last looked.
-    var isTouched = true
+    var isTouched = false
     /// Buffers are there for which no kick will come.
     var isWaiting = false
 
@@ -16,10 +16,13 @@ public struct QueueSet: ~Copyable {
   }
 
   var slots: [Slot?]
+  var areEnabled: [Bool]
+  var isPaused = false
   var attached: GuestMemory?
 
   init(count: Int) {
     slots = [Slot?](repeating: nil, count: count)
+    areEnabled = [Bool](repeating: true, count: count)
   }
 
   /// The memory that the queues' buffers are in. A model is not called before there is one.
@@ -28,12 +31,13 @@ public struct QueueSet: ~Copyable {
     return attached
   }
 
-  /// Whether a queue may be used now: set up by the driver and not stopped.
+  /// Whether chains may be taken from a queue now: it was started, and neither it is disabled nor the device paused.
   public func isRunning(_ index: Int) -> Bool {
-    slots.indices.contains(index) && slots[index] != nil
+    slots.indices.contains(index) && slots[index] != nil && areEnabled[index] && !isPaused
   }
 
-  /// A running queue. To ask for another is the model's mistake.
+  /// A queue that was started and not stopped; to ask for another is the model's mistake. Chains in flight may be given
+  /// back to it even when it does not run.
   public subscript(index: Int) -> SplitVirtqueue {
     _read { yield slot(index).queue }
     _modify {
@@ -44,7 +48,7 @@ public struct QueueSet: ~Copyable {
   }
 
   private func slot(_ index: Int) -> Slot {
-    guard let slot = slots[index] else { preconditionFailure("a model asked for queue \(index), which does not run") }
+    guard let slot = slots[index] else { preconditionFailure("a model asked for queue \(index), which is not set up") }
     return slot
   }
 }

@@ -31,7 +31,7 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
   /// Other queues may be used too if `isRunning`. Take `&queues[index]` once for a batch, not for each chain.
   mutating func serve(_ index: Int, of queues: inout QueueSet) throws(VirtqueueError)
 
-  /// A backend, a timer or the operator has news.
+  /// A backend, a timer or the operator has news. In a paused device, where no queue runs, it finishes what is in flight.
   mutating func wake(_ queues: inout QueueSet) throws(VirtqueueError)
 
   /// One queue was reset or set up anew: forget what was kept of its buffers (2.6.1).
@@ -42,7 +42,7 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
 
   var state: State { get }
 
-  /// Goes on from a state saved elsewhere, after `start`. Checked like any other input.
+  /// Goes on from a state saved elsewhere, after `start` if a driver had come. Checked like any other input.
   mutating func adopt(_ state: State) throws(StateError)
 }
 

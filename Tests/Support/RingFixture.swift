@@ -4,7 +4,7 @@ public import GuestRAM
 ///
 /// Its offsets and flags are written down here from the specification and not taken from the device: if both sides shared
 /// them, a wrong one would pass. It keeps the rules only as far as its caller asks it to, so that tests can break them.
-public struct RingFixture {
+public struct RingFixture: Sendable {
   /// A buffer that the driver makes available.
   public struct Buffer: Equatable, Sendable {
     public var address: GuestAddress
@@ -50,7 +50,7 @@ public struct RingFixture {
   public static let write: UInt16 = 2
   public static let indirect: UInt16 = 4
 
-  public let memory: GuestMemory
+  public internal(set) var memory: GuestMemory
   /// Queue Size.
   public let size: UInt16
   public let descriptorTable: GuestAddress
