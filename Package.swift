@@ -43,9 +43,7 @@ let programs: [Target] = [
 ]
 
 let testTargets: [Target] = [
-  .target(
-    name: "Support", dependencies: ["GuestRAM", "Virtqueue", "VirtioCore", "DeviceState"], path: "Tests/Support",
-    swiftSettings: settings),
+  .target(name: "Support", dependencies: ["GuestRAM", "Virtqueue"], path: "Tests/Support", swiftSettings: settings),
   tests("LinuxIOTests", uses: ["LinuxIO"]),
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
   tests("GuestRAMTests", uses: ["GuestRAM", "LinuxIO", "Support"]),
