@@ -6,9 +6,15 @@ public final class DeviceThread<Device: VirtioDevice & ~Copyable>: Sendable {
   /// Something to do with the host, on its thread.
   public typealias Work = @Sendable (inout DeviceHost<Device>) -> Void
 
-  private let inbox: Inbox<Work>
-  private let poster: Poster
+  private enum Message: Sendable {
+    case work(Work)
+    case stop
+  }
+
+  private let inbox: Inbox<Message>
   private let thread: Mutex<Thread?>
+  /// The queues that a posted kick is still to look at.
+  private let kicked = Mutex<Set<Int>>([])
 
   private final class Home {
     var host: DeviceHost<Device>
@@ -26,12 +32,11 @@ public final class DeviceThread<Device: VirtioDevice & ~Copyable>: Sendable {
   public init(
     name: String, _ make: @escaping @Sendable (EventLoop) -> DeviceHost<Device>
   ) throws(LinuxError) {
-    let ready = try Handover<Result<(Inbox<Work>, Poster), LinuxError>>()
+    let ready = try Handover<Result<Inbox<Message>, LinuxError>>()
     let thread = try Thread(name: name) { Self.live(make, ready) }
     switch ready.wait() {
-    case .success(let (inbox, poster)):
+    case .success(let inbox):
       self.inbox = inbox
-      self.poster = poster
       self.thread = Mutex(thread)
     case .failure(let error):
       thread.join()
@@ -40,13 +45,19 @@ public final class DeviceThread<Device: VirtioDevice & ~Copyable>: Sendable {
   }
 
   private static func live(
-    _ make: (EventLoop) -> DeviceHost<Device>, _ ready: Handover<Result<(Inbox<Work>, Poster), LinuxError>>
+    _ make: (EventLoop) -> DeviceHost<Device>, _ ready: Handover<Result<Inbox<Message>, LinuxError>>
   ) {
     do throws(LinuxError) {
       let loop = try EventLoop()
       let home = Home(make(loop))
-      let inbox = try loop.inbox(of: Work.self) { work in work(&home.host) }
-      ready.put(.success((inbox, loop.poster)))
+      // The handler is the loop's own and is never called without it.
+      let inbox = try loop.inbox(of: Message.self) { [unowned loop] message in
+        switch message {
+        case .work(let work): work(&home.host)
+        case .stop: loop.stop()
+        }
+      }
+      ready.put(.success(inbox))
       try loop.run()
     } catch {
       ready.put(.failure(error))
@@ -56,12 +67,15 @@ public final class DeviceThread<Device: VirtioDevice & ~Copyable>: Sendable {
   /// Sends work to the device's thread and does not wait. False when the thread has ended.
   @discardableResult
   public func post(_ work: @escaping Work) -> Bool {
-    inbox.post(work)
+    inbox.post(.work(work))
   }
 
-  /// The driver made buffers available on a queue.
+  /// The driver made buffers available on a queue. Kicks that come while one of the queue's waits are one with it.
   public func kick(_ index: Int) {
+    guard kicked.withLock({ $0.insert(index).inserted }) else { return }
     post { [weak self] host in
+      // Taken back before the queue is looked at, so that a kick in between is not missed.
+      _ = self?.kicked.withLock { $0.remove(index) }
       // A driver that never pauses gets its turn again behind whatever else was posted.
       if host.kick(index) { self?.kick(index) }
     }
@@ -100,7 +114,12 @@ public final class DeviceThread<Device: VirtioDevice & ~Copyable>: Sendable {
 
   /// Ends the thread after what was posted before, and waits for it. The device goes with it.
   public func stop() {
-    poster.stop()
+    inbox.post(.stop)
     if let thread = thread.withLock({ $0.take() }) { thread.join() }
+  }
+
+  /// Ends the thread like `stop`, without waiting: the last owner may be the thread itself.
+  deinit {
+    inbox.post(.stop)
   }
 }
