@@ -49,6 +49,7 @@ let testTargets: [Target] = [
   tests("GuestRAMTests", uses: ["GuestRAM", "LinuxIO", "Support"]),
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
   tests("VirtioCoreTests", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
+  tests("ConformanceTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "Support"]),
   tests(
     "BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
     resources: [.copy("Fixtures")]),
