@@ -43,13 +43,15 @@ let programs: [Target] = [
 ]
 
 let testTargets: [Target] = [
-  .target(name: "Support", dependencies: ["GuestRAM", "Virtqueue"], path: "Tests/Support", swiftSettings: settings),
+  .target(
+    name: "Support", dependencies: ["GuestRAM", "Virtqueue", "VirtioCore", "DeviceState"], path: "Tests/Support",
+    swiftSettings: settings),
   tests("LinuxIOTests", uses: ["LinuxIO"]),
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
   tests("GuestRAMTests", uses: ["GuestRAM", "LinuxIO", "Support"]),
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
   tests("VirtioCoreTests", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
-  tests("ConformanceTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "Support"]),
+  tests("ConformanceTests", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "Support", "Balloon"]),
   tests(
     "BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
     resources: [.copy("Fixtures")]),
