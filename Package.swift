@@ -32,10 +32,13 @@ let libraries: [Target] = [
   module("VirtioCore", uses: ["Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Balloon", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState"]),
   module("Migration", uses: ["GuestRAM", "LinuxIO"]),
+  module("VhostUser", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "LinuxIO"]),
   module("Options"),
 ]
 
-let programs: [Target] = []
+let programs: [Target] = [
+  program("virtiokit", uses: ["VhostUser", "Balloon", "VirtioCore", "GuestRAM", "LinuxIO", "Options"])
+]
 
 let testTargets: [Target] = [
   .target(name: "Support", dependencies: ["GuestRAM", "Virtqueue"], path: "Tests/Support", swiftSettings: settings),
@@ -43,6 +46,7 @@ let testTargets: [Target] = [
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
   tests("BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
+  tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   tests("OptionsTests", uses: ["Options"]),
 ]
 
