@@ -32,6 +32,7 @@ let libraries: [Target] = [
   module("VirtioCore", uses: ["Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Balloon", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Migration", uses: ["GuestRAM", "LinuxIO"]),
+  module("VhostUser", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("SimulatedGuest", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Options"),
 ]
@@ -39,7 +40,10 @@ let libraries: [Target] = [
 let programs: [Target] = [
   program(
     "balloon-demo",
-    uses: ["Balloon", "VirtioCore", "SimulatedGuest", "Migration", "GuestRAM", "DeviceState", "LinuxIO", "Options"])
+    uses: [
+      "Balloon", "VirtioCore", "SimulatedGuest", "Migration", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO",
+      "Options",
+    ])
 ]
 
 let testTargets: [Target] = [
@@ -56,6 +60,7 @@ let testTargets: [Target] = [
     "BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
     resources: [.copy("Fixtures")]),
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "DeviceState", "LinuxIO"]),
+  tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   tests("OptionsTests", uses: ["Options"]),
 ]
 

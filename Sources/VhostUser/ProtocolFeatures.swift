@@ -1,0 +1,32 @@
+/// The features of the protocol itself, `VHOST_USER_PROTOCOL_F_*`.
+public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
+  public let rawValue: UInt64
+
+  public init(rawValue: UInt64) {
+    self.rawValue = rawValue
+  }
+
+  /// `MQ`: the front-end may ask for the number of queues.
+  public static let multiqueue = ProtocolFeatures(rawValue: 1 << 0)
+  /// `REPLY_ACK`: any message can be acknowledged.
+  public static let replyAck = ProtocolFeatures(rawValue: 1 << 3)
+  /// `BACKEND_REQ`: the back-end may send messages of its own.
+  public static let backendRequests = ProtocolFeatures(rawValue: 1 << 5)
+  /// `CONFIG`: the configuration space is the back-end's.
+  public static let config = ProtocolFeatures(rawValue: 1 << 9)
+  /// `RESET_DEVICE`: the device can be reset without a new connection.
+  public static let resetDevice = ProtocolFeatures(rawValue: 1 << 13)
+  /// `INBAND_NOTIFICATIONS`: kicks and calls may travel as messages.
+  public static let inbandNotifications = ProtocolFeatures(rawValue: 1 << 14)
+  /// `STATUS`: the back-end is told of the device status.
+  public static let status = ProtocolFeatures(rawValue: 1 << 16)
+
+  /// All that this back-end knows.
+  public static let supported: ProtocolFeatures = standard.union(.inbandNotifications)
+
+  /// What is offered unless said otherwise: everything but in-band notifications, which a front-end that has the choice
+  /// would use in place of the much cheaper descriptors.
+  public static let standard: ProtocolFeatures = [
+    .multiqueue, .replyAck, .backendRequests, .config, .resetDevice, .status,
+  ]
+}

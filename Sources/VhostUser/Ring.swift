@@ -1,0 +1,88 @@
+import GuestRAM
+import LinuxIO
+import Virtqueue
+
+/// What a front-end has said of one virtqueue.
+final class Ring {
+  let index: Int
+  var size: UInt16?
+  /// In addresses of the front-end's own process, for the memory table may change.
+  var addresses: VringAddresses?
+  /// The available index to start from.
+  var nextAvailable: UInt16 = 0
+  /// Whether the device may serve it; kept while the ring is stopped.
+  var isEnabled = false
+  /// The driver has made buffers available, and the ring starts as soon as everything is known of it.
+  var isKicked = false
+
+  private(set) var kick: NotificationDescriptor?
+  private var kickWatch: EventLoop.Registration?
+  private var call: NotificationDescriptor?
+  private var error: NotificationDescriptor?
+
+  init(index: Int) {
+    self.index = index
+  }
+
+  /// Forgets where the ring is and how far it has come, but not how its front-end is reached.
+  func forgetPlace() {
+    size = nil
+    addresses = nil
+    nextAvailable = 0
+    isKicked = false
+  }
+
+  /// Takes over the descriptor on which kicks arrive, in place of the one before.
+  func setKick(
+    _ descriptor: consuming NotificationDescriptor?, on loop: EventLoop, _ handler: @escaping () -> Void
+  ) throws(LinuxError) {
+    removeKick(from: loop)
+    guard let descriptor else { return }
+    kickWatch = try loop.watch(descriptor.descriptor.rawValue, handler)
+    kick = consume descriptor
+  }
+
+  /// Stops listening for kicks.
+  func removeKick(from loop: EventLoop) {
+    if let kickWatch { loop.cancel(kickWatch) }
+    kickWatch = nil
+    kick = nil
+  }
+
+  /// Stops listening for kicks when the front-end has closed its end, and forgets what it has signalled.
+  func drainKick(on loop: EventLoop) throws(LinuxError) {
+    guard let isOpen = try kick?.drain(), !isOpen else { return }
+    if let kickWatch { loop.cancel(kickWatch) }
+    kickWatch = nil
+  }
+
+  func setCall(_ descriptor: consuming NotificationDescriptor?) {
+    call = descriptor
+  }
+
+  func setError(_ descriptor: consuming NotificationDescriptor?) {
+    error = descriptor
+  }
+
+  /// Tells the front-end of used buffers.
+  /// - Returns: false when there is no descriptor to do it with.
+  func signalCall() throws(LinuxError) -> Bool {
+    guard call != nil else { return false }
+    try call?.signal()
+    return true
+  }
+
+  /// Tells the front-end, if it wants to know, that the ring is broken.
+  func signalError() throws(LinuxError) {
+    try error?.signal()
+  }
+
+  /// Where the ring is in guest memory; nil while something is missing.
+  func configuration(in table: MemoryTable) throws(VhostUserError) -> QueueConfiguration? {
+    guard let size, let addresses else { return nil }
+    return QueueConfiguration(
+      size: size, descriptorTable: try table.guestAddress(of: addresses.descriptorTable),
+      availableRing: try table.guestAddress(of: addresses.availableRing),
+      usedRing: try table.guestAddress(of: addresses.usedRing), nextAvailable: nextAvailable)
+  }
+}

@@ -1,0 +1,54 @@
+public import GuestRAM
+public import VirtioCore
+
+/// A device that front-ends use one after another, on the thread of one event loop.
+///
+/// It outlives its connections: between two of them the device is as before the first, except for what the operator has
+/// set.
+public final class ServedDevice<Device: VirtioDevice & ~Copyable> {
+  var host: DeviceHost<Device>
+  let lines: NotificationLines
+  /// The guest's memory as the front-end shares it; nil while there is none.
+  public internal(set) var memory: GuestMemory?
+
+  /// What of rings and transports is offered beside the device's own features.
+  private static var ringFeatures: Features { [.indirectDescriptors, .eventIndex, .version1] }
+
+  /// - Parameter device: the model, freshly made.
+  public init(_ device: consuming Device) {
+    let lines = NotificationLines()
+    self.lines = lines
+    host = DeviceHost(device, ringFeatures: Self.ringFeatures) { lines.carry($0) }
+  }
+
+  /// Lets the operator change the device or look at it. A changed configuration space is told to the driver.
+  public func update<Result: ~Copyable, E: Error>(
+    _ body: (inout Device) throws(E) -> Result
+  ) throws(E) -> Result {
+    try host.update(body)
+  }
+
+  /// A backend, a timer or the operator has news for the model.
+  public func wake() {
+    if host.wake() { lines.comeBack?() }
+  }
+
+  /// The features in use, what the driver broke, and all else that is the same for any device.
+  public func withHost<Result: ~Copyable, E: Error>(
+    _ body: (borrowing DeviceHost<Device>) throws(E) -> Result
+  ) throws(E) -> Result {
+    try body(host)
+  }
+}
+
+/// Leads from a device to whoever is connected at the time.
+final class NotificationLines {
+  /// Told what the driver or the front-end should know; nil while nobody is connected.
+  var carrier: ((DeviceNotification) -> Void)?
+  /// Asked to have the device served again soon.
+  var comeBack: (() -> Void)?
+
+  func carry(_ notification: DeviceNotification) {
+    carrier?(notification)
+  }
+}

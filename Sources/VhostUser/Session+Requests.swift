@@ -1,0 +1,139 @@
+import LinuxIO
+import VirtioCore
+
+/// Taking messages apart by their numbers.
+extension Session where Device: ~Copyable {
+  /// What a message leads to.
+  enum Outcome {
+    /// Success, told when the front-end asks for it.
+    case done
+    /// The answer that this message always has.
+    case reply([UInt8])
+    /// Nothing that this back-end can do.
+    case unsupported
+  }
+
+  /// `VHOST_USER_F_PROTOCOL_FEATURES`, a feature bit that no driver sees.
+  private static var protocolFeaturesBit: UInt64 { 1 << 30 }
+
+  /// Does what a message asks for, and answers when an answer is due.
+  func answer(_ message: inout Message) throws(VhostUserError) {
+    guard !message.flags.contains(.reply) else { throw .wrongDirection(request: message.request) }
+    let isAwaited = message.flags.contains(.needReply)
+    switch try outcome(of: &message) {
+    case .done:
+      if isAwaited { try reply(to: message.request, UInt64(0).encoded) }
+    case .reply(let payload): try reply(to: message.request, payload)
+    case .unsupported:
+      // Without a way to refuse, the front-end would wait for an answer, or take for done what is not.
+      let wantsContents = FrontendRequest(rawValue: message.request)?.hasReply ?? false
+      guard isAwaited, !wantsContents else { throw .unsupported(request: message.request) }
+      try reply(to: message.request, UInt64(1).encoded)
+    }
+    try startKickedRings()
+  }
+
+  private func reply(to request: UInt32, _ payload: [UInt8]) throws(VhostUserError) {
+    try connection.send(request, flags: .reply, payload: payload)
+  }
+
+  private func outcome(of message: inout Message) throws(VhostUserError) -> Outcome {
+    guard let request = FrontendRequest(rawValue: message.request) else { return .unsupported }
+    guard request.descriptorCounts.contains(message.descriptors.count) else {
+      throw .wrongDescriptorCount(
+        request: message.request, count: message.descriptors.count, expected: request.descriptorCounts)
+    }
+    if let needed = request.neededFeature, !protocolFeatures.isSuperset(of: needed) { return .unsupported }
+    switch request {
+    case .getFeatures, .getProtocolFeatures, .getQueueNum, .getStatus, .getConfig:
+      return .reply(try contents(for: request, message))
+    case .getVringBase: return .reply(try stopRing(try message.vringState()).encoded)
+    case .setFeatures: try setFeatures(try message.number())
+    case .setProtocolFeatures: try setProtocolFeatures(try message.number())
+    case .setOwner, .resetOwner: try message.checkNoPayload()
+    case .setStatus: try setStatus(try message.number())
+    case .setConfig: try setConfig(try message.config())
+    case .resetDevice:
+      try message.checkNoPayload()
+      try resetDevice()
+    case .setMemTable: try setMemoryTable(&message)
+    case .setBackendReqFd: try setBackendChannel(&message)
+    case .setVringNum, .setVringAddr, .setVringBase, .setVringKick, .setVringCall, .setVringErr, .setVringEnable,
+      .vringKick:
+      try serveRing(request, &message)
+    default: return .unsupported
+    }
+    return .done
+  }
+
+  private func contents(
+    for request: FrontendRequest, _ message: borrowing Message
+  ) throws(VhostUserError) -> [UInt8] {
+    if request == .getConfig {
+      let asked = try message.config()
+      let bytes = device.host.readConfig(at: Int(asked.offset), byteCount: asked.bytes.count)
+      return ConfigPayload(offset: asked.offset, flags: asked.flags, bytes: bytes).encoded
+    }
+    try message.checkNoPayload()
+    return switch request {
+    case .getFeatures: (device.host.offeredFeatures.low | Self.protocolFeaturesBit).encoded
+    case .getProtocolFeatures: offered.rawValue.encoded
+    case .getQueueNum: UInt64(rings.count).encoded
+    default: UInt64(status.union(device.host.status.intersection(.needsReset)).rawValue).encoded
+    }
+  }
+
+  /// A front-end that leaves the protocol's bit out never enables a ring, so all of them are.
+  private func setFeatures(_ bits: UInt64) throws(VhostUserError) {
+    let chosen = Features(low: bits & ~Self.protocolFeaturesBit)
+    guard chosen.isSubset(of: device.host.offeredFeatures) else { throw .featuresNotOffered(bits) }
+    // A driver with other features is another driver: nothing of the one before may go on.
+    if chosen != device.host.features, rings.contains(where: { device.host.isRunning($0.index) }) {
+      try resetDevice()
+    }
+    try host { () throws(HostError) in try device.host.acceptFeatures(chosen) }
+    guard bits & Self.protocolFeaturesBit == 0 else { return }
+    for ring in rings { try enable(ring, true) }
+  }
+
+  private func setProtocolFeatures(_ bits: UInt64) throws(VhostUserError) {
+    let chosen = ProtocolFeatures(rawValue: bits)
+    guard chosen.isSubset(of: offered) else {
+      throw .protocolFeaturesNotOffered(bits & ~offered.rawValue)
+    }
+    protocolFeatures = chosen
+  }
+
+  private func setStatus(_ number: UInt64) throws(VhostUserError) {
+    guard let byte = UInt8(exactly: number) else { throw .illegalStatus(number) }
+    if byte == 0 { try resetDevice() }
+    status = DeviceStatus(rawValue: byte)
+  }
+
+  private func setConfig(_ config: ConfigPayload) throws(VhostUserError) {
+    try host { () throws(HostError) in try device.host.writeConfig(config.bytes, at: Int(config.offset)) }
+  }
+
+  private func setBackendChannel(_ message: inout Message) throws(VhostUserError) {
+    try message.checkNoPayload()
+    guard let descriptor = message.descriptors.takeFirst() else { return }
+    channel?.close()
+    do throws(LinuxError) {
+      channel = try BackendChannel(
+        UnixSocket(owning: descriptor), on: loop, wantsReplies: protocolFeatures.contains(.replyAck)
+      ) { [weak self] in self?.failSoon($0) }
+    } catch {
+      throw .system(error)
+    }
+  }
+
+  /// Back to the state in which a driver finds the device. What is known of memory stays.
+  func resetDevice() throws(VhostUserError) {
+    device.host.reset()
+    status = []
+    for ring in rings {
+      ring.forgetPlace()
+      try enable(ring, false)
+    }
+  }
+}

@@ -1,0 +1,145 @@
+import GuestRAM
+import LinuxIO
+import VirtioCore
+import Virtqueue
+
+/// The rings: each is started or stopped, and apart from that enabled or disabled.
+///
+/// A ring starts with its first kick and not before, and stops when the front-end asks for its base. Setting a running
+/// ring up anew stops it too: not every front-end asks.
+extension Session where Device: ~Copyable {
+  /// Does what a message about one ring asks for.
+  func serveRing(_ request: FrontendRequest, _ message: inout Message) throws(VhostUserError) {
+    switch request {
+    case .setVringNum: try setSize(try message.vringState())
+    case .setVringBase: try setBase(try message.vringState())
+    case .setVringAddr: try setAddresses(try message.vringAddresses())
+    case .setVringEnable:
+      let state = try message.vringState()
+      try enable(try ring(state.index), state.value != 0)
+    case .vringKick: kicked(try ring(try message.vringState().index))
+    default: try setDescriptor(request, &message)
+    }
+  }
+
+  private func ring(_ index: UInt32) throws(VhostUserError) -> Ring {
+    guard index < UInt32(rings.count) else { throw .noSuchRing(index, count: rings.count) }
+    return rings[Int(index)]
+  }
+
+  private func setSize(_ state: VringState) throws(VhostUserError) {
+    let ring = try ring(state.index)
+    guard let size = UInt16(exactly: state.value), size.nonzeroBitCount == 1 else {
+      throw .illegalRingSize(state.value, ring: ring.index)
+    }
+    try stop(ring)
+    ring.size = size
+  }
+
+  private func setBase(_ state: VringState) throws(VhostUserError) {
+    let ring = try ring(state.index)
+    guard let base = UInt16(exactly: state.value) else { throw .illegalRingBase(state.value, ring: ring.index) }
+    try stop(ring)
+    ring.nextAvailable = base
+  }
+
+  private func setAddresses(_ addresses: VringAddresses) throws(VhostUserError) {
+    let ring = try ring(addresses.index)
+    guard let table else { throw .noMemoryTable }
+    guard ring.addresses != addresses else { return }
+    try stop(ring)
+    ring.addresses = addresses
+    _ = try ring.configuration(in: table)
+  }
+
+  private func setDescriptor(_ request: FrontendRequest, _ message: inout Message) throws(VhostUserError) {
+    let payload = try message.vringDescriptor()
+    let ring = try ring(payload.index)
+    let expected = payload.hasDescriptor ? 1 : 0
+    guard message.descriptors.count == expected else {
+      throw .wrongDescriptorCount(
+        request: message.request, count: message.descriptors.count, expected: expected...expected)
+    }
+    if request == .setVringKick, !payload.hasDescriptor, !protocolFeatures.contains(.inbandNotifications) {
+      throw .pollingNeeded(ring: ring.index)
+    }
+    do throws(LinuxError) {
+      try place(message.descriptors.takeFirst(), of: request, on: ring)
+    } catch {
+      throw .system(error)
+    }
+  }
+
+  private func place(
+    _ descriptor: consuming FileDescriptor?, of request: FrontendRequest, on ring: Ring
+  ) throws(LinuxError) {
+    var notification: NotificationDescriptor?
+    if let descriptor { notification = try NotificationDescriptor(owning: descriptor) }
+    switch request {
+    case .setVringCall: ring.setCall(notification)
+    case .setVringErr: ring.setError(notification)
+    default:
+      try ring.setKick(notification, on: loop) { [weak self, unowned ring] in self?.kickArrived(ring) }
+    }
+  }
+}
+
+/// Running.
+extension Session where Device: ~Copyable {
+  private func kickArrived(_ ring: Ring) {
+    guarded { () throws(VhostUserError) in
+      try system { () throws(LinuxError) in try ring.drainKick(on: loop) }
+      kicked(ring)
+      try startKickedRings()
+    }
+  }
+
+  /// A kick can come before everything is known of its ring, which then starts later.
+  private func kicked(_ ring: Ring) {
+    guard device.host.isRunning(ring.index) else {
+      ring.isKicked = true
+      return
+    }
+    if device.host.kick(ring.index) { comeBack(to: ring.index) }
+  }
+
+  /// Starts each ring that has been kicked and of which nothing is missing any more.
+  func startKickedRings() throws(VhostUserError) {
+    guard let table, !device.host.features.isEmpty else { return }
+    for ring in rings where ring.isKicked {
+      guard let configuration = try ring.configuration(in: table) else { continue }
+      ring.isKicked = false
+      try start(ring, configuration)
+    }
+  }
+
+  private func start(_ ring: Ring, _ configuration: QueueConfiguration) throws(VhostUserError) {
+    guard device.host.features.contains(.version1) else { throw .host(.legacyDriver) }
+    try host { () throws(HostError) in try device.host.startQueue(ring.index, configuration) }
+    kicked(ring)
+  }
+
+  /// Lets the device serve a ring or not, be it started or stopped.
+  func enable(_ ring: Ring, _ isEnabled: Bool) throws(VhostUserError) {
+    ring.isEnabled = isEnabled
+    let isMore = try host { () throws(HostError) in try device.host.setEnabled(ring.index, isEnabled) }
+    if isMore { comeBack(to: ring.index) }
+  }
+
+  /// Stops a ring for `GET_VRING_BASE`: everything that was taken from it has been given back by then.
+  ///
+  /// - Returns: the available index to start again from.
+  func stopRing(_ state: VringState) throws(VhostUserError) -> VringState {
+    let ring = try ring(state.index)
+    try stop(ring)
+    ring.isKicked = false
+    ring.removeKick(from: loop)
+    ring.setCall(nil)
+    return VringState(index: state.index, value: UInt32(ring.nextAvailable))
+  }
+
+  private func stop(_ ring: Ring) throws(VhostUserError) {
+    guard device.host.isRunning(ring.index) else { return }
+    ring.nextAvailable = try host { () throws(HostError) in try device.host.stopQueue(ring.index) }
+  }
+}

@@ -1,0 +1,149 @@
+public import LinuxIO
+public import VirtioCore
+public import Virtqueue
+
+/// One front-end's use of a device, from the connection to its end.
+///
+/// It lives on the event loop's thread, and so do the kicks: a message never races a request. Whatever the front-end
+/// sends, the worst that happens is the end of its session. Then the device is reset, its memory unmapped and every
+/// descriptor closed.
+public final class Session<Device: VirtioDevice & ~Copyable> {
+  /// What happens during a session that its owner may want to know.
+  public enum Event: Sendable {
+    /// The driver broke a queue; the device serves nothing until it is reset.
+    case broken(VirtqueueError)
+    /// The front-end has gone, or is turned away for the error.
+    case ended(VhostUserError?)
+  }
+
+  let device: ServedDevice<Device>
+  let loop: EventLoop
+  let connection: Connection
+  let offered: ProtocolFeatures
+  let rings: [Ring]
+  var protocolFeatures: ProtocolFeatures = []
+  /// As the front-end wrote it, which need not match the steps that the device was led through.
+  var status: DeviceStatus = []
+  var table: MemoryTable?
+  var channel: BackendChannel?
+
+  private let report: (Event) -> Void
+  private let attention: Eventfd
+  private var watches: [EventLoop.Registration] = []
+  private var isOpen = true
+  private var failure: VhostUserError?
+  private var waitingRing: Int?
+
+  /// Starts to serve a front-end.
+  /// - Parameters:
+  ///   - device: must not be in use by another session.
+  ///   - offered: the protocol features to offer, out of `ProtocolFeatures.supported`.
+  ///   - report: told on the loop's thread what happens; `Event.ended` comes once and last.
+  public init(
+    _ connection: consuming Connection, device: ServedDevice<Device>, loop: EventLoop,
+    offering offered: ProtocolFeatures = .standard, report: @escaping (Event) -> Void
+  ) throws(LinuxError) {
+    self.device = device
+    self.loop = loop
+    self.offered = offered.intersection(.supported)
+    self.report = report
+    self.connection = connection
+    rings = (0..<device.host.queueCount).map { Ring(index: $0) }
+    attention = try Eventfd()
+    watches.append(try loop.watch(self.connection.descriptor) { [weak self] in self?.receive() })
+    watches.append(try loop.watch(attention.descriptor.rawValue) { [weak self] in self?.attend() })
+    device.lines.carrier = { [weak self] in self?.carry($0) }
+    device.lines.comeBack = { [weak self] in self?.comeBack() }
+    guarded { () throws(VhostUserError) in try resetDevice() }
+  }
+
+  /// Ends the session from this side.
+  public func end() {
+    finish(nil)
+  }
+
+  private func receive() {
+    guarded { () throws(VhostUserError) in
+      guard var message = try connection.receive() else { return finish(nil) }
+      try answer(&message)
+    }
+  }
+
+  /// Runs what serves the front-end; its error ends the session.
+  func guarded(_ body: () throws(VhostUserError) -> Void) {
+    do throws(VhostUserError) {
+      try body()
+    } catch {
+      finish(error)
+    }
+  }
+
+  private func finish(_ error: VhostUserError?) {
+    guard isOpen else { return }
+    isOpen = false
+    for watch in watches { loop.cancel(watch) }
+    device.lines.carrier = nil
+    device.lines.comeBack = nil
+    channel?.close()
+    for ring in rings { ring.removeKick(from: loop) }
+    device.host.reset()
+    table = nil
+    device.memory = nil
+    do throws(HostError) {
+      try device.host.detachMemory()
+      report(.ended(error))
+    } catch {
+      report(.ended(.host(error)))
+    }
+  }
+}
+
+/// News that the device has while it is being called, when it must not be called again.
+extension Session where Device: ~Copyable {
+  private func carry(_ notification: DeviceNotification) {
+    switch notification {
+    case .queue(let index): call(rings[index])
+    case .configuration: channel?.configurationChanged()
+    case .broken(let queue, let error):
+      report(.broken(error))
+      signalError(queue)
+    }
+  }
+
+  private func call(_ ring: Ring) {
+    do throws(LinuxError) {
+      guard try !ring.signalCall(), protocolFeatures.contains(.inbandNotifications) else { return }
+      channel?.queueHasUsedBuffers(ring.index)
+    } catch {
+      failSoon(.system(error))
+    }
+  }
+
+  private func signalError(_ queue: Int?) {
+    do throws(LinuxError) {
+      for ring in rings where queue == nil || ring.index == queue { try ring.signalError() }
+    } catch {
+      failSoon(.system(error))
+    }
+  }
+
+  /// Ends the session once the device is no longer being called.
+  func failSoon(_ error: VhostUserError) {
+    failure = failure ?? error
+    attention.signal()
+  }
+
+  /// Serves a ring again after all else that the loop has to do, for its driver never pauses.
+  func comeBack(to ring: Int? = nil) {
+    waitingRing = ring ?? rings.first { device.host.isRunning($0.index) }?.index
+    attention.signal()
+  }
+
+  private func attend() {
+    attention.drain()
+    if let failure { return finish(failure) }
+    guard let ring = waitingRing else { return }
+    waitingRing = nil
+    if device.host.kick(ring) { comeBack(to: ring) }
+  }
+}

@@ -1,0 +1,102 @@
+import Foundation
+import LinuxIO
+import Testing
+import VhostUser
+
+/// Random numbers that a seed repeats.
+private struct Randomness: RandomNumberGenerator {
+  private var state: UInt64
+
+  init(seed: UInt64) {
+    state = seed
+  }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    var mixed = state
+    mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
+    mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
+    return mixed ^ (mixed >> 31)
+  }
+
+  mutating func chance(_ one: UInt64) -> Bool { next() % one == 0 }
+}
+
+@Suite("VhostUser: random messages") struct FuzzTests {
+  private static let seed =
+    ProcessInfo.processInfo.environment["VIRTIOKIT_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0...UInt64.max)
+
+  /// A number that is likely to mean something, or to be just beyond.
+  private func word(_ random: inout Randomness) -> UInt32 {
+    switch random.next() % 4 {
+    case 0: UInt32(random.next() % 3)
+    case 1: [8, 256, 32_768, 65_535, 65_536, 4096, .max].randomElement(using: &random) ?? 0
+    default: UInt32(truncatingIfNeeded: random.next())
+    }
+  }
+
+  private func payload(of request: UInt32, _ random: inout Randomness) -> [UInt8] {
+    var payload = MessageTests.goodPayloads[request] ?? number(random.next() % 512)
+    if random.chance(8) { payload = Array((payload + number(random.next())).prefix(Int(random.next() % 64))) }
+    // Mostly right messages reach deep; some words of them are replaced.
+    if payload.count >= 4, random.chance(3) {
+      let place = Int(random.next() % UInt64(payload.count / 4)) * 4
+      payload.replaceSubrange(place..<place + 4, with: words(word(&random)))
+    }
+    return payload
+  }
+
+  /// One front-end's life: up to 60 messages, most of them nearly right.
+  private func live(on device: ServedDevice<EchoDevice>, _ random: inout Randomness, memory: borrowing Witness) throws {
+    let frontend = try Frontend(device, offering: random.chance(2) ? .standard : .supported)
+    let kick = try Eventfd()
+    let pair = try UnixSocket.pair()
+    let requests = MessageTests.goodPayloads.keys.sorted() + [35]
+    for _ in 0..<60 where !frontend.isEnded {
+      let request = random.chance(20) ? word(&random) : requests.randomElement(using: &random) ?? 0
+      var count = MessageTests.descriptorCount(request)
+      if random.chance(30) { count = Int(random.next() % 5) }
+      let kinds = [memory.number, kick.descriptor.rawValue, pair.second.descriptor.rawValue]
+      let usual = request == Wire.setMemTable ? 0 : request == Wire.setBackendReqFd ? 2 : 1
+      let descriptors = (0..<count).map { _ in random.chance(20) ? kinds[Int(random.next() % 3)] : kinds[usual] }
+      let flags: UInt32 = random.chance(40) ? word(&random) : random.chance(2) ? 1 : 9
+      try frontend.send(request, payload(of: request, &random), descriptors: descriptors, flags: flags)
+      kick.signal()
+      try frontend.pump()
+      while try frontend.answer() != nil {}
+    }
+    try frontend.close()
+    #expect(frontend.isEnded)
+  }
+
+  @Test("thousands of messages, most of them nearly right, neither crash nor leak, and the next front-end is served")
+  func survive() throws {
+    var random = Randomness(seed: Self.seed)
+    let device = ServedDevice(EchoDevice())
+    let memory = try Witness(byteCount: 0x80000)
+    for _ in 0..<150 { try live(on: device, &random, memory: memory) }
+    #expect(try memory.copyCount() == 0, "VIRTIOKIT_SEED=\(Self.seed)")
+    #expect(device.memory == nil)
+    try serve(device)
+  }
+
+  @Test("random bytes end the connection")
+  func noise() throws {
+    var random = Randomness(seed: Self.seed)
+    for _ in 0..<200 {
+      let frontend = try Frontend()
+      try frontend.sendRaw((0..<64).map { _ in UInt8(truncatingIfNeeded: random.next()) })
+      #expect(frontend.error != nil, "VIRTIOKIT_SEED=\(Self.seed)")
+    }
+  }
+
+  private func serve(_ device: ServedDevice<EchoDevice>) throws {
+    let frontend = try Frontend(device)
+    let driver = try GuestDriver()
+    try frontend.negotiate(features: Wire.version1)
+    try driver.setUp(frontend)
+    try driver.offer([41])
+    try driver.kickDevice(frontend)
+    #expect(try driver.answer(0, byteCount: 1) == [42], "VIRTIOKIT_SEED=\(Self.seed)")
+  }
+}
