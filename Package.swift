@@ -59,7 +59,7 @@ let testTargets: [Target] = [
   tests(
     "BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
     resources: [.copy("Fixtures")]),
-  tests("MigrationTests", uses: ["Migration", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
+  tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   tests("OptionsTests", uses: ["Options"]),
 ]
