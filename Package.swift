@@ -43,7 +43,8 @@ let programs: [Target] = [
     uses: [
       "Balloon", "VirtioCore", "SimulatedGuest", "Migration", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO",
       "Options",
-    ])
+    ]),
+  program("virtiokit", uses: ["Balloon", "VirtioCore", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO", "Options"]),
 ]
 
 let testTargets: [Target] = [

@@ -7,7 +7,7 @@ struct ArgumentReader {
 
   private init(_ rows: [OptionTable.Row]) {
     self.rows = rows
-    operands = rows.filter { $0.kind == .operand }[...]
+    operands = rows.filter(\.isOperand)[...]
   }
 
   /// Reads all arguments. Everything after `--` is an operand.
@@ -31,7 +31,7 @@ struct ArgumentReader {
   private mutating func take(option argument: String, _ rest: inout ArraySlice<String>) throws(OptionError) {
     let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
     let spelling = String(parts[0])
-    guard let row = rows.first(where: { $0.spelling == spelling && $0.kind != .operand }) else {
+    guard let row = rows.first(where: { $0.spelling == spelling && !$0.isOperand }) else {
       throw .unknownOption(spelling, nearest: nearestName(to: spelling, among: knownSpellings))
     }
     var value = parts.count == 2 ? String(parts[1]) : nil
@@ -47,18 +47,19 @@ struct ArgumentReader {
   }
 
   private mutating func take(operand argument: String) throws(OptionError) {
-    guard let row = operands.popFirst() else { throw .unexpectedOperand(argument) }
-    given[row.name] = [argument]
+    guard let row = operands.first else { throw .unexpectedOperand(argument) }
+    if row.kind == .operand { operands.removeFirst() }
+    given[row.name, default: []].append(argument)
   }
 
   private func checkNothingIsMissing() throws(OptionError) {
     for row in rows where row.kind == .required && given[row.name] == nil {
       throw .missingOption(row.spelling, placeholder: row.placeholder)
     }
-    if let row = operands.first { throw .missingOperand(row.name) }
+    if let row = operands.first, given[row.name] == nil { throw .missingOperand(row.name) }
   }
 
   private var knownSpellings: [String] {
-    rows.filter { $0.kind != .operand }.map(\.spelling) + ["--help"]
+    rows.filter { !$0.isOperand }.map(\.spelling) + ["--help"]
   }
 }

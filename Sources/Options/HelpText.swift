@@ -7,9 +7,9 @@ enum HelpText {
   static func text(
     program: String, rows: [OptionTable.Row], summary: String, discussion: String, examples: [Example]
   ) -> String {
-    let operands = rows.filter { $0.kind == .operand }
+    let operands = rows.filter(\.isOperand)
     let options =
-      rows.filter { $0.kind != .operand }.map { (term($0), explanation($0)) } + [("--help", "show this text")]
+      rows.filter { !$0.isOperand }.map { (term($0), explanation($0)) } + [("--help", "show this text")]
     return [
       usage(program, rows),
       wrap(summary, indent: 0),
@@ -34,7 +34,7 @@ enum HelpText {
 
   private static func usage(_ program: String, _ rows: [OptionTable.Row]) -> String {
     let required = rows.filter { $0.kind == .required }.map(term)
-    let operands = rows.filter { $0.kind == .operand }.map(\.name)
+    let operands = rows.filter(\.isOperand).map { $0.kind == .operands ? "\($0.name)..." : $0.name }
     return wrap(
       (["Usage: \(program)"] + required + ["[options]"] + operands).joined(separator: " "), indent: 0, hanging: 4)
   }
@@ -48,7 +48,7 @@ enum HelpText {
       switch row.kind {
       case .required: "required"
       case .repeated: row.standard.isEmpty ? "may be repeated" : "may be repeated; default: \(row.standard)"
-      case .flag, .value, .operand: row.standard.isEmpty ? "" : "default: \(row.standard)"
+      case .flag, .value, .operand, .operands: row.standard.isEmpty ? "" : "default: \(row.standard)"
       }
     return remark.isEmpty ? row.help : "\(row.help) (\(remark))"
   }

@@ -5,7 +5,7 @@
 public struct OptionTable {
   /// What is known about one option or operand.
   struct Row {
-    enum Kind { case flag, value, required, repeated, operand }
+    enum Kind { case flag, value, required, repeated, operand, operands }
 
     let name: String
     let kind: Kind
@@ -15,7 +15,9 @@ public struct OptionTable {
     let standard: String
 
     /// The name as it is written.
-    var spelling: String { kind == .operand ? name : "--\(name)" }
+    var spelling: String { isOperand ? name : "--\(name)" }
+
+    var isOperand: Bool { kind == .operand || kind == .operands }
   }
 
   private(set) var rows: [Row] = []
@@ -82,6 +84,12 @@ public struct OptionTable {
   public mutating func operand<Value: OptionValue>(_ name: String, _ value: inout Value, _ help: String) {
     add(Row(name: name, kind: .operand, placeholder: name, help: help, standard: ""))
     if let last = parsed(name, as: Value.self).last { value = last }
+  }
+
+  /// All arguments without dashes that are left, at least one; declared after every `operand`.
+  public mutating func operands<Value: OptionValue>(_ name: String, _ values: inout [Value], _ help: String) {
+    add(Row(name: name, kind: .operands, placeholder: name, help: help, standard: ""))
+    if given[name] != nil { values = parsed(name, as: Value.self) }
   }
 
   private mutating func add(_ row: Row) {

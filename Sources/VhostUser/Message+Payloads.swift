@@ -68,7 +68,10 @@ extension Message {
     guard (1...UInt32(MemoryTable.mostRegions)).contains(count) else {
       throw .wrongRegionCount(count, most: MemoryTable.mostRegions)
     }
-    reader = try self.reader(ofExactly: 8 + Int(count) * RegionPayload.byteCount)
+    // User-Mode Linux always sends room for two regions and means as many as it counts.
+    let room = (payload.count - 8) / RegionPayload.byteCount
+    let expected = 8 + min(max(Int(count), room), MemoryTable.mostRegions) * RegionPayload.byteCount
+    reader = try self.reader(ofExactly: expected)
     _ = reader.next(as: UInt64.self)
     return (0..<count).map { _ in
       RegionPayload(

@@ -25,7 +25,7 @@ public final class Server<Device: VirtioDevice & ~Copyable> {
   /// Starts to serve; `end` stops it.
   /// - Parameters:
   ///   - offered: the protocol features to offer.
-  ///   - report: told on the loop's thread what happens. It must not use the device before it has returned.
+  ///   - report: told on the loop's thread what happens; see `Session`.
   public init(
     _ device: ServedDevice<Device>, on listener: consuming UnixListener, loop: EventLoop,
     offering offered: ProtocolFeatures = .standard, report: @escaping (Event) -> Void

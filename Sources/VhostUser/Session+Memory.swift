@@ -15,5 +15,6 @@ extension Session where Device: ~Copyable {
     try host { () throws(HostError) in try device.host.attach(table.memory) }
     self.table = table
     device.memory = table.memory
+    report(.attached(table.memory))
   }
 }

@@ -1,3 +1,4 @@
+public import GuestRAM
 public import LinuxIO
 public import VirtioCore
 public import Virtqueue
@@ -10,6 +11,8 @@ public import Virtqueue
 public final class Session<Device: VirtioDevice & ~Copyable> {
   /// What happens during a session that its owner may want to know.
   public enum Event: Sendable {
+    /// The front-end has shared the guest's memory, or another map of it.
+    case attached(GuestMemory)
     /// The driver broke a queue; the device serves nothing until it is reset.
     case broken(VirtqueueError)
     /// The front-end has gone, or is turned away for the error.
@@ -27,7 +30,7 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
   var table: MemoryTable?
   var channel: BackendChannel?
 
-  private let report: (Event) -> Void
+  let report: (Event) -> Void
   private let attention: Eventfd
   private var watches: [EventLoop.Registration] = []
   private var isOpen = true
@@ -38,7 +41,8 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
   /// - Parameters:
   ///   - device: must not be in use by another session.
   ///   - offered: the protocol features to offer, out of `ProtocolFeatures.supported`.
-  ///   - report: told on the loop's thread what happens; `Event.ended` comes once and last.
+  ///   - report: told on the loop's thread what happens; `Event.ended` comes once and last. It must leave the device
+  ///     alone when told that a queue is broken, for the device is being called then.
   public init(
     _ connection: consuming Connection, device: ServedDevice<Device>, loop: EventLoop,
     offering offered: ProtocolFeatures = .standard, report: @escaping (Event) -> Void

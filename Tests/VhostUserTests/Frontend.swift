@@ -76,6 +76,7 @@ final class Frontend {
       Connection(far, limit: .milliseconds(50)), device: device, loop: loop, offering: offered
     ) { [unowned self] event in
       switch event {
+      case .attached: break
       case .broken: brokenCount += 1
       case .ended(let error):
         isEnded = true

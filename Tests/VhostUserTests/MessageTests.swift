@@ -98,6 +98,16 @@ import VhostUser
     }
   }
 
+  @Test("a memory table may have room for regions that it does not count: User-Mode Linux always sends two")
+  func roomyMemoryTable() throws {
+    let frontend = try Frontend()
+    let witness = try Witness(byteCount: 0x80000)
+    try frontend.negotiate()
+    let oneOfTwo = words(1, 0) + GuestDriver.table().dropFirst(8)
+    try frontend.send(Wire.setMemTable, oneOfTwo, descriptors: [witness.number])
+    #expect(!frontend.isEnded)
+  }
+
   @Test("more or fewer descriptors than belong to a message end the connection", arguments: goodPayloads.keys.sorted())
   func wrongDescriptorCounts(request: UInt32) throws {
     let good = try #require(Self.goodPayloads[request])

@@ -1,0 +1,186 @@
+import Balloon
+import GuestRAM
+import LinuxIO
+import Options
+import VhostUser
+import VirtioCore
+
+/// A balloon, the front-ends that use it, and the operator's commands, on one event loop.
+final class BalloonService {
+  typealias Device = BalloonDevice<MemoryReclaimer>
+
+  private let loop: EventLoop
+  private let device: ServedDevice<Device>
+  private let statisticsInterval: Duration?
+  private let timer: Timer
+  private var server: Server<Device>?
+  private var session: Session<Device>?
+  private var console: Console?
+  private var control: ControlServer?
+  /// What the guest is to keep, whatever memory it turns out to have.
+  private var wantedMemory: ByteCount?
+  /// How things stood when the operator last changed them.
+  private var before: BalloonMoment?
+  private var failure: VhostUserError?
+
+  init(_ command: BalloonCommand, loop: EventLoop) throws {
+    self.loop = loop
+    device = ServedDevice(Device(command.deviceOptions, reclaimer: MemoryReclaimer()))
+    statisticsInterval = command.statisticsInterval
+    wantedMemory = command.target
+    timer = try Timer()
+    try pollStatistics()
+    if let path = command.control {
+      control = try ControlServer(path: path, loop: loop) { [unowned self] in execute($0) }
+    }
+    try serve(command)
+    console = try Console(loop: loop) { [unowned self] in execute($0) }
+  }
+
+  private func serve(_ command: BalloonCommand) throws {
+    if let path = command.socketPath {
+      server = try Server(
+        device, on: UnixListener(path: path), loop: loop, offering: command.protocolFeatures
+      ) { [unowned self] in take($0) }
+    } else if let number = command.descriptor {
+      let socket = UnixSocket(owning: FileDescriptor(owning: Int32(number)))
+      session = try Session(
+        Connection(socket), device: device, loop: loop, offering: command.protocolFeatures
+      ) { [unowned self] event in
+        take(event)
+        if case .ended = event { loop.stop() }
+      }
+    }
+  }
+
+  /// Lets go of all sockets. Throws what ended the one connection that there was to serve.
+  func end() throws {
+    server?.end()
+    session?.end()
+    if session != nil, let failure { throw failure }
+  }
+
+  private func take(_ event: Server<Device>.Event) {
+    switch event {
+    case .connected: Terminal.complain("a front-end has connected")
+    case .session(let event): take(event)
+    case .refused(let error): Terminal.complain("a front-end cannot be served: \(error)")
+    }
+  }
+
+  private func take(_ event: Session<Device>.Event) {
+    switch event {
+    case .attached(let memory): fitTarget(to: memory)
+    case .broken(let error): Terminal.complain("the guest's driver broke a queue: \(error)")
+    case .ended(nil): Terminal.complain("the front-end has gone")
+    case .ended(let error?):
+      failure = error
+      Terminal.complain("the front-end is turned away: \(error)")
+    }
+  }
+}
+
+/// Targets.
+extension BalloonService {
+  private func fitTarget(to memory: GuestMemory) {
+    guard let wantedMemory else { return }
+    do {
+      try setTarget(BalloonTarget(memoryByteCount: wantedMemory.bytes, of: memory.byteCount))
+    } catch {
+      Terminal.complain("\(error)")
+    }
+  }
+
+  private func setTarget(_ target: BalloonTarget) throws(GuestMemoryError) {
+    let resident = try device.memory?.residentByteCount() ?? 0
+    device.update { balloon in
+      before = balloon.moment(residentByteCount: resident)
+      balloon.setTarget(target)
+    }
+  }
+
+  private func keep(_ size: ByteCount) throws {
+    if let memory = device.memory {
+      try setTarget(BalloonTarget(memoryByteCount: size.bytes, of: memory.byteCount))
+    }
+    wantedMemory = size
+  }
+
+  private func inflate(to size: ByteCount) throws {
+    let pageByteCount = PageRuns.pageByteCount
+    guard size.bytes % pageByteCount == 0, let pageCount = UInt32(exactly: size.bytes / pageByteCount) else {
+      throw CommandError.noBalloonSize(size)
+    }
+    if let memory = device.memory, size.bytes >= memory.byteCount {
+      throw CommandError.balloonAboveMemory(size, memory: ByteCount(bytes: memory.byteCount))
+    }
+    try setTarget(BalloonTarget(pageCount: pageCount))
+    wantedMemory = nil
+  }
+}
+
+/// Statistics.
+extension BalloonService {
+  private func pollStatistics() throws {
+    guard let statisticsInterval else { return }
+    device.update { $0.pollStatistics(every: statisticsInterval.nanoseconds) }
+    try loop.watch(timer.descriptor.rawValue) { [unowned self] in
+      timer.drain()
+      device.wake()
+      startTimer()
+    }
+    startTimer()
+  }
+
+  /// A driver that has not answered yet is looked at again after a whole interval.
+  private func startTimer() {
+    guard let statisticsInterval else { return }
+    let next = device.update { $0.timeToNextPoll }
+    timer.start(after: next.map { .nanoseconds(Int64(clamping: $0)) } ?? statisticsInterval)
+  }
+}
+
+/// Commands.
+extension BalloonService {
+  private func execute(_ line: String) -> Reply {
+    do {
+      return try perform(OperatorCommand(line))
+    } catch {
+      return .failure("\(error)")
+    }
+  }
+
+  private func perform(_ command: OperatorCommand) throws -> Reply {
+    switch command {
+    case .balloon(let size): try keep(size)
+    case .inflate(let size): try inflate(to: size)
+    case .statistics:
+      device.update { $0.requestStatistics() }
+      device.wake()
+    case .info(let asJSON): return .success(try information(asJSON: asJSON))
+    case .help: return .success(OperatorCommand.helpText)
+    case .quit: loop.stop()
+    }
+    return .success("")
+  }
+
+  private func information(asJSON: Bool) throws(GuestMemoryError) -> String {
+    let memory = device.memory
+    let resident = try memory?.residentByteCount() ?? 0
+    let information = device.update { balloon in
+      let report = balloon.report(
+        guestByteCount: memory?.byteCount ?? 0, residentByteCount: resident,
+        since: before ?? balloon.moment(residentByteCount: resident))
+      let readings = BalloonStatistic.allCases.map { ($0, balloon.reading(of: $0)) }
+      return BalloonInformation(memoryByteCount: memory?.byteCount, report: report, readings: readings)
+    }
+    return asJSON ? "\(information.json)\n" : information.text
+  }
+}
+
+extension Duration {
+  fileprivate var nanoseconds: UInt64 {
+    let (seconds, attoseconds) = components
+    return UInt64(clamping: seconds) &* 1_000_000_000 &+ UInt64(clamping: attoseconds / 1_000_000_000)
+  }
+}

@@ -1,0 +1,52 @@
+import LinuxIO
+import Options
+
+/// `virtiokit ctl`
+struct ControlCommand: Command {
+  static let name = "ctl"
+  static let summary = "Sends one command to a device that is being served."
+  static let examples = [
+    Example("--control /run/balloon.ctl balloon 512M", "The guest is to have 512 MiB of memory."),
+    Example("--control /run/balloon.ctl info balloon --json", "Print what there is to know, as JSON."),
+  ]
+
+  var control = ""
+  var words: [String] = []
+  var asJSON = false
+  var timeout = Duration.seconds(10)
+
+  mutating func declare(in options: inout OptionTable) {
+    options.required("control", &control, "the device's control socket", placeholder: "PATH")
+    options.flag("json", &asJSON, "ask for JSON, where the command has any")
+    options.value("timeout", &timeout, "how long to wait for the answer")
+    options.operands("COMMAND", &words, "what to do, such as balloon 512M; help lists all there is")
+  }
+
+  func run() throws {
+    let socket = try UnixSocket.connect(to: control)
+    let line = (words + (asJSON ? ["--json"] : [])).joined(separator: " ")
+    guard !line.contains("\n") else { throw CommandError.unknown(line) }
+    try socket.send(Array("\(line)\n".utf8), within: timeout)
+    while let answer = try nextLine(from: socket) {
+      if answer == Reply.done { return }
+      if answer.hasPrefix(Reply.failed) { throw Refusal(reason: String(answer.dropFirst(Reply.failed.count))) }
+      Terminal.write("\(answer)\n")
+    }
+    throw Refusal(reason: "\(control): the device left without an answer")
+  }
+
+  private func nextLine(from socket: borrowing UnixSocket) throws -> String? {
+    var bytes: [UInt8] = []
+    while let byte = try socket.receive(exactly: 1, within: timeout)?.bytes.first {
+      if byte == UInt8(ascii: "\n") { return String(decoding: bytes, as: UTF8.self) }
+      bytes.append(byte)
+    }
+    return nil
+  }
+}
+
+/// The device's own words for why it did not do what it was told.
+struct Refusal: Error, CustomStringConvertible {
+  let reason: String
+  var description: String { reason }
+}

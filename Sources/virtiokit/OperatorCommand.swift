@@ -1,0 +1,78 @@
+import Options
+
+/// One line of what an operator wants of a running balloon.
+enum OperatorCommand: Equatable {
+  /// The memory that the guest is to have.
+  case balloon(ByteCount)
+  /// The memory that the guest is to give up.
+  case inflate(ByteCount)
+  case info(asJSON: Bool)
+  case statistics
+  case help
+  case quit
+
+  static let helpText = """
+    balloon SIZE           the guest is to have SIZE of memory, as in QEMU: balloon 512M
+    inflate SIZE           the balloon is to hold SIZE: inflate 128M; inflate 0 gives all back
+    info balloon [--json]  target, actual size, host memory, statistics
+    statistics             ask the guest for new statistics
+    help                   this text
+    quit                   end the program
+
+    """
+
+  init(_ line: String) throws(CommandError) {
+    let words = line.split(whereSeparator: \.isWhitespace).map(String.init)
+    switch words {
+    case ["help"]: self = .help
+    case ["quit"]: self = .quit
+    case ["statistics"]: self = .statistics
+    case ["info", "balloon"]: self = .info(asJSON: false)
+    case ["info", "balloon", "--json"]: self = .info(asJSON: true)
+    case _ where words.count == 2 && words[0] == "balloon": self = .balloon(try Self.size(words[1]))
+    case _ where words.count == 2 && words[0] == "inflate": self = .inflate(try Self.size(words[1]))
+    default: throw .unknown(words.joined(separator: " "))
+    }
+  }
+
+  private static func size(_ word: String) throws(CommandError) -> ByteCount {
+    guard let size = ByteCount(optionText: word) else { throw .noSize(word) }
+    return size
+  }
+}
+
+/// Why an operator's command was not carried out.
+enum CommandError: Error, Equatable {
+  case unknown(String)
+  case noSize(String)
+  case noBalloonSize(ByteCount)
+  case balloonAboveMemory(ByteCount, memory: ByteCount)
+}
+
+extension CommandError: CustomStringConvertible {
+  var description: String {
+    switch self {
+    case .unknown(let line): "there is no command \"\(line)\"; try help"
+    case .noSize(let word): "\"\(word)\" is not \(ByteCount.expectation)"
+    case .noBalloonSize(let size): "a balloon of \(size) cannot be: it holds whole 4 KiB pages, fewer than 2^32"
+    case .balloonAboveMemory(let size, let memory):
+      "a balloon of \(size) would leave nothing of the guest's \(memory)"
+    }
+  }
+}
+
+/// What comes of a command: lines of text, then a last line that says whether it was done.
+enum Reply {
+  case success(String)
+  case failure(String)
+
+  static let done = "ok"
+  static let failed = "error: "
+
+  var text: String {
+    switch self {
+    case .success(let text): "\(text)\(Self.done)\n"
+    case .failure(let reason): "\(Self.failed)\(reason)\n"
+    }
+  }
+}

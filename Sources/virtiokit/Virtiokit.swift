@@ -1,0 +1,43 @@
+import Glibc
+import Options
+
+/// `virtiokit`: devices for virtual machines, one command each.
+@main
+enum Virtiokit {
+  private enum Action {
+    case balloon(BalloonCommand)
+    case control(ControlCommand)
+  }
+
+  private static let program = Program<Action>(
+    name: "virtiokit", summary: "Serves virtio devices to virtual machines.",
+    commands: [
+      .init(BalloonCommand.self) { .balloon($0) },
+      .init(ControlCommand.self) { .control($0) },
+    ])
+
+  /// Exits with 0 when all went well, 1 when something failed, 2 when the command line makes no sense.
+  static func main() {
+    do throws(OptionError) {
+      switch try program.parse(Array(CommandLine.arguments.dropFirst())) {
+      case .help(let text): Terminal.write(text)
+      case .run(let action): try run(action)
+      }
+    } catch {
+      Terminal.complain("\(error)")
+      exit(2)
+    }
+  }
+
+  private static func run(_ action: Action) throws(OptionError) {
+    do {
+      switch action {
+      case .balloon(let command): try command.run()
+      case .control(let command): try command.run()
+      }
+    } catch {
+      Terminal.complain("\(error)")
+      exit(1)
+    }
+  }
+}
