@@ -62,7 +62,10 @@ private enum Fault: CaseIterable, Sendable {
       let move = try move(guest, over: links, limits: limits)
       let isCommit = index == count - 1
       check(move, isLastWord: isCommit, "\(fault) of the source's message \(index)")
-      if !isCommit { #expect(move.source.error?.sourceMayRun == true) }
+      // The last message before the commit arrives whole with these two, so the source may have sent the commit before
+      // it meets the fault, and not hear of it in time.
+      let mayMeetCommit = index == count - 2 && [.cutAfter, .repeated].contains(fault)
+      if !isCommit && !mayMeetCommit { #expect(move.source.error?.sourceMayRun == true) }
     }
     #expect(try SampleGuest.contents(guest.memory) == contents)
   }
