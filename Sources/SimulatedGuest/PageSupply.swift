@@ -26,7 +26,7 @@ struct PageSupply {
   /// A page for the balloon, which drops cache but does not take the guest's last ones.
   func balloonPage() throws(GuestError) -> UInt32? {
     while try allocator.freeCount() <= reserve {
-      guard try dropCache() > 0 else { return nil }
+      guard try makeRoom() else { return nil }
     }
     return try allocator.allocate(.balloon)
   }
