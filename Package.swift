@@ -65,7 +65,8 @@ let testTargets: [Target] = [
   tests("OptionsTests", uses: ["Options"]),
   tests(
     "SimulatedGuestTests",
-    uses: ["SimulatedGuest", "Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
+    uses: ["SimulatedGuest", "Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
+    resources: [.copy("Fixtures")]),
 ]
 
 let package = Package(
