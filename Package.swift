@@ -63,6 +63,10 @@ let testTargets: [Target] = [
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   tests("OptionsTests", uses: ["Options"]),
+  tests(
+    "SimulatedGuestTests",
+    uses: ["SimulatedGuest", "Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
+    resources: [.copy("Fixtures")]),
 ]
 
 let package = Package(

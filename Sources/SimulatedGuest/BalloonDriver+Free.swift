@@ -78,26 +78,24 @@ extension BalloonDriver {
     guard let queue = queues[BalloonQueue.hinting.rawValue] else { return }
     var cursor = UInt32(truncatingIfNeeded: try cells.get(.hintCursor))
     let end = min(allocator.pageCount, cursor &+ Self.window)
-    var isOver = end == allocator.pageCount
-    // One descriptor is kept for the stop ID.
+    // One descriptor is kept for the stop ID, and some memory for the guest.
     while try queue.freeCount() > 1 {
-      guard let run = try allocator.nextRun(from: cursor, before: end, longest: Self.longestRun, where: \.isFree) else {
-        cursor = end
+      let spare = try allocator.freeCount()
+      let longest = UInt32(min(UInt64(Self.longestRun), spare > supply.reserve ? spare - supply.reserve : 0))
+      guard longest >= Self.shortestRun,
+        let run = try allocator.nextRun(from: cursor, before: end, longest: longest, where: \.isFree)
+      else {
+        cursor = longest >= Self.shortestRun ? end : allocator.pageCount
         break
       }
       cursor = run.upperBound
       guard run.count >= Int(Self.shortestRun) else { continue }
-      guard try allocator.freeCount() > supply.reserve + UInt64(run.count) else {
-        isOver = true
-        cursor = end
-        break
-      }
       for page in run { try allocator.change(page, to: .hinted) }
       _ = try queue.add(readable: [], writable: [run.buffer], token: 0)
     }
     try cells.set(.hintCursor, UInt64(cursor))
     try submit(.hinting)
-    if isOver, cursor == end { try setHintPhase(.stopping) }
+    if cursor >= allocator.pageCount { try setHintPhase(.stopping) }
   }
 
   private func hintPhase() throws(GuestError) -> HintPhase {

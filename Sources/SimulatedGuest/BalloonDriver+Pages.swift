@@ -11,7 +11,9 @@ extension BalloonDriver {
       try cells.set(.oomWanted, 0)
       // The target is the host's wish; it stands back until the host wishes anew.
       try cells.set(.wantsResize, 0)
-      return try deflate(min(wanted, held))
+      let count = min(wanted, held, BalloonPage.mostArrayPages)
+      try allocator.boot.add(count, to: .counter(.oomDeflations))
+      return try deflate(count)
     }
     guard try cells.get(.wantsResize) != 0 else { return }
     let target = min(try cells.get(.target), UInt64(allocator.pageCount))
@@ -85,10 +87,7 @@ extension BalloonDriver {
     // Pages on their way out will do.
     if try allocator.count(of: .deflating) > 0 { return true }
     guard try allocator.count(of: .balloon) > 0 else { return false }
-    if try cells.get(.oomWanted) == 0 {
-      try cells.set(.oomWanted, BalloonPage.mostArrayPages)
-      try allocator.boot.add(BalloonPage.mostArrayPages, to: .counter(.oomDeflations))
-    }
+    try cells.set(.oomWanted, BalloonPage.mostArrayPages)
     return true
   }
 }

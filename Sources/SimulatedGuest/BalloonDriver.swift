@@ -103,6 +103,11 @@ public struct BalloonDriver {
     return BalloonQueue.allCases.prefix(queue.rawValue).count { features.isSuperset(of: $0.feature) }
   }
 
+  /// Where a negotiated queue is, or nil.
+  public func addresses(of queue: BalloonQueue) -> QueueAddresses? {
+    queues[queue.rawValue]?.addresses
+  }
+
   /// The number of pages that the device wants in the balloon, as the driver last read it.
   public func targetPages() throws(GuestError) -> UInt64 {
     try cells.get(.target)

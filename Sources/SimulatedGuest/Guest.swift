@@ -50,7 +50,7 @@ public struct Guest {
   let workingSet: PageCollection
   let anonymous: PageCollection
   let seed: UInt64
-  var random: SeededGenerator
+  var random: GuestRandom
   var registers: GuestState
 
   /// Goes on with a guest that is in this memory.
@@ -69,7 +69,7 @@ public struct Guest {
     workingSet = try PageCollection(.workingSet, of: allocator)
     anonymous = try PageCollection(.anonymous, of: allocator)
     seed = try allocator.boot.get(.seed)
-    random = SeededGenerator(state: state.random)
+    random = GuestRandom(state: state.random)
     registers = state
     balloon = try Self.driver(restoring: state, supply, transport)
   }
@@ -104,7 +104,7 @@ public struct Guest {
     for (name, capacity) in capacities { try PageCollection.format(name, capacity: capacity, in: allocator) }
 
     var state = GuestState()
-    state.random = SeededGenerator.mix(configuration.seed)
+    state.random = GuestRandom.mix(configuration.seed)
     state.workload = configuration.workload
     state.pagesPerStep = configuration.pagesPerStep
     var guest = try Guest(restoring: state, in: memory)

@@ -14,15 +14,15 @@ struct PageContent {
   /// The 4096 bytes of the page.
   func bytes(seed: UInt64) -> [UInt8] {
     let name = owner.rawValue << 56 | UInt64(number)
-    var state = SeededGenerator.mix(seed ^ SeededGenerator.mix(name ^ UInt64(generation) << 32))
+    var state = GuestRandom.mix(seed ^ GuestRandom.mix(name ^ UInt64(generation) << 32))
     var sum = name &+ UInt64(generation)
     var half = [UInt8](repeating: 0, count: Self.halfByteCount)
     var span = half.mutableSpan
     Self.put(name, at: 0, in: &span)
     Self.put(UInt64(generation), at: 8, in: &span)
     for offset in stride(from: 16, to: Self.halfByteCount, by: 8) {
-      state &+= SeededGenerator.gamma
-      let word = SeededGenerator.mix(state)
+      state &+= GuestRandom.gamma
+      let word = GuestRandom.mix(state)
       sum = (sum << 1 | sum >> 63) ^ word
       Self.put(word, at: offset, in: &span)
     }

@@ -1,6 +1,6 @@
 import GuestRAM
 
-/// Where memory comes from when it is wanted: free pages first, then clean cache, then pages lent as hints.
+/// Where memory comes from when it is wanted: free pages first, then pages lent as hints, then clean cache.
 struct PageSupply {
   let allocator: GuestAllocator
   let cache: PageCollection
@@ -26,15 +26,15 @@ struct PageSupply {
   /// A page for the balloon, which drops cache but does not take the guest's last ones.
   func balloonPage() throws(GuestError) -> UInt32? {
     while try allocator.freeCount() <= reserve {
-      guard try dropCache() > 0 else { return nil }
+      guard try makeRoom() else { return nil }
     }
     return try allocator.allocate(.balloon)
   }
 
   private func makeRoom() throws(GuestError) -> Bool {
-    if try dropCache() > 0 { return true }
     // The driver may use hinted pages again at any moment before the device says that it is done (5.5.6.5).
-    return try takeBack(.hinted, most: 256) > 0
+    if try takeBack(.hinted, most: 256) > 0 { return true }
+    return try dropCache() > 0
   }
 
   private func dropCache() throws(GuestError) -> UInt64 {

@@ -1,13 +1,13 @@
 /// The guest's random numbers: SplitMix64, so that the whole state is one number.
-public struct SeededGenerator: RandomNumberGenerator, Sendable {
+struct GuestRandom: Sendable {
   /// From here the numbers go on.
-  public private(set) var state: UInt64
+  private(set) var state: UInt64
 
-  public init(state: UInt64) {
+  init(state: UInt64) {
     self.state = state
   }
 
-  public mutating func next() -> UInt64 {
+  mutating func next() -> UInt64 {
     state &+= Self.gamma
     return Self.mix(state)
   }
