@@ -63,6 +63,7 @@ let testTargets: [Target] = [
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   tests("OptionsTests", uses: ["Options"]),
+  tests("BalloonDemoTests", uses: ["balloon-demo", "Options"]),
 ]
 
 let package = Package(
