@@ -67,6 +67,7 @@ let testTargets: [Target] = [
     "SimulatedGuestTests",
     uses: ["SimulatedGuest", "Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
     resources: [.copy("Fixtures")]),
+  tests("BalloonDemoTests", uses: ["balloon-demo", "Options"]),
 ]
 
 let package = Package(

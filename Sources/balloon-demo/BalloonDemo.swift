@@ -6,6 +6,7 @@ struct BalloonDemo {
   static func main() {
     let arguments = Array(CommandLine.arguments.dropFirst())
     if arguments.first == HostProcess.roleArgument { exit(GuestHost.main()) }
+    if arguments.first == GuestGuard.roleArgument { exit(GuestGuard.main(Array(arguments.dropFirst())).rawValue) }
     exit(status(for: arguments).rawValue)
   }
 
