@@ -4,6 +4,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 check=${0##*/}
 work=$(mktemp -d)
 children=()
+# Process groups that are ended at once.
+groups=()
 
 fail() { echo "$check: $*" >&2; exit 1; }
 
@@ -39,7 +41,8 @@ PYTHON
 }
 
 finish() {
-  local child
+  local child group
+  for group in ${groups[@]+"${groups[@]}"}; do kill -9 -- "-$group" 2>/dev/null || true; done
   for child in ${children[@]+"${children[@]}"}; do kill "$child" 2>/dev/null || true; done
   for child in ${children[@]+"${children[@]}"}; do wait "$child" 2>/dev/null || true; done
   rm -rf "$work"

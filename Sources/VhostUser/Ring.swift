@@ -12,8 +12,8 @@ final class Ring {
   var nextAvailable: UInt16 = 0
   /// Whether the device may serve it; kept while the ring is stopped.
   var isEnabled = false
-  /// The driver has made buffers available, and the ring starts as soon as everything is known of it.
-  var isKicked = false
+  /// Whether it was kicked and not stopped since; a kick may come before everything is known of the ring.
+  var isStarted = false
 
   private(set) var kick: NotificationDescriptor?
   private var kickWatch: EventLoop.Registration?
@@ -24,12 +24,15 @@ final class Ring {
     self.index = index
   }
 
+  /// Whether size and place are known.
+  var isComplete: Bool { size != nil && addresses != nil }
+
   /// Forgets where the ring is and how far it has come, but not how its front-end is reached.
   func forgetPlace() {
     size = nil
     addresses = nil
     nextAvailable = 0
-    isKicked = false
+    isStarted = false
   }
 
   /// Takes over the descriptor on which kicks arrive, in place of the one before.

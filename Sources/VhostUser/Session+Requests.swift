@@ -30,7 +30,7 @@ extension Session where Device: ~Copyable {
       guard isAwaited, !wantsContents else { throw .unsupported(request: message.request) }
       try reply(to: message.request, UInt64(1).encoded)
     }
-    try startKickedRings()
+    try openRings()
   }
 
   private func reply(to request: UInt32, _ payload: [UInt8]) throws(VhostUserError) {
@@ -87,10 +87,8 @@ extension Session where Device: ~Copyable {
   private func setFeatures(_ bits: UInt64) throws(VhostUserError) {
     let chosen = Features(low: bits & ~Self.protocolFeaturesBit)
     guard chosen.isSubset(of: device.host.offeredFeatures) else { throw .featuresNotOffered(bits) }
-    // A driver with other features is another driver: nothing of the one before may go on.
-    if chosen != device.host.features, rings.contains(where: { device.host.isRunning($0.index) }) {
-      try resetDevice()
-    }
+    // User-Mode Linux does not say when a driver goes: the next one chooses its features with the rings still started.
+    if rings.contains(where: \.isStarted) { try resetDevice() }
     try host { () throws(HostError) in try device.host.acceptFeatures(chosen) }
     guard bits & Self.protocolFeaturesBit == 0 else { return }
     for ring in rings { try enable(ring, true) }

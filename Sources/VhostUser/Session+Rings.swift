@@ -17,7 +17,7 @@ extension Session where Device: ~Copyable {
     case .setVringEnable:
       let state = try message.vringState()
       try enable(try ring(state.index), state.value != 0)
-    case .vringKick: kicked(try ring(try message.vringState().index))
+    case .vringKick: try kicked(try ring(try message.vringState().index))
     default: try setDescriptor(request, &message)
     }
   }
@@ -84,46 +84,41 @@ extension Session where Device: ~Copyable {
   }
 }
 
-/// Running.
+/// Running. The device's queue is open while its ring is both started and enabled: what is neither served nor looked at
+/// may be overwritten by a guest that has given it up without a word.
 extension Session where Device: ~Copyable {
   private func kickArrived(_ ring: Ring) {
     guarded { () throws(VhostUserError) in
       try system { () throws(LinuxError) in try ring.drainKick(on: loop) }
-      kicked(ring)
-      try startKickedRings()
+      try kicked(ring)
     }
   }
 
-  /// A kick can come before everything is known of its ring, which then starts later.
-  private func kicked(_ ring: Ring) {
-    guard device.host.isRunning(ring.index) else {
-      ring.isKicked = true
-      return
-    }
+  private func kicked(_ ring: Ring) throws(VhostUserError) {
+    ring.isStarted = true
+    if device.host.isRunning(ring.index) { return serve(ring) }
+    try openRings()
+  }
+
+  private func serve(_ ring: Ring) {
     if device.host.kick(ring.index) { comeBack(to: ring.index) }
   }
 
-  /// Starts each ring that has been kicked and of which nothing is missing any more.
-  func startKickedRings() throws(VhostUserError) {
+  /// Opens each ring that is started and enabled and of which nothing is missing any more.
+  func openRings() throws(VhostUserError) {
     guard let table, !device.host.features.isEmpty else { return }
-    for ring in rings where ring.isKicked {
+    for ring in rings where ring.isStarted && ring.isEnabled && !device.host.isRunning(ring.index) {
       guard let configuration = try ring.configuration(in: table) else { continue }
-      ring.isKicked = false
-      try start(ring, configuration)
+      guard device.host.features.contains(.version1) else { throw .host(.legacyDriver) }
+      try host { () throws(HostError) in try device.host.startQueue(ring.index, configuration) }
+      serve(ring)
     }
-  }
-
-  private func start(_ ring: Ring, _ configuration: QueueConfiguration) throws(VhostUserError) {
-    guard device.host.features.contains(.version1) else { throw .host(.legacyDriver) }
-    try host { () throws(HostError) in try device.host.startQueue(ring.index, configuration) }
-    kicked(ring)
   }
 
   /// Lets the device serve a ring or not, be it started or stopped.
   func enable(_ ring: Ring, _ isEnabled: Bool) throws(VhostUserError) {
     ring.isEnabled = isEnabled
-    let isMore = try host { () throws(HostError) in try device.host.setEnabled(ring.index, isEnabled) }
-    if isMore { comeBack(to: ring.index) }
+    if !isEnabled { try close(ring) }
   }
 
   /// Stops a ring for `GET_VRING_BASE`: everything that was taken from it has been given back by then.
@@ -131,14 +126,20 @@ extension Session where Device: ~Copyable {
   /// - Returns: the available index to start again from.
   func stopRing(_ state: VringState) throws(VhostUserError) -> VringState {
     let ring = try ring(state.index)
-    try stop(ring)
-    ring.isKicked = false
+    try close(ring)
+    ring.isStarted = false
     ring.removeKick(from: loop)
     ring.setCall(nil)
     return VringState(index: state.index, value: UInt32(ring.nextAvailable))
   }
 
+  /// Stops a ring that is set up anew; one that is not yet complete stays kicked.
   private func stop(_ ring: Ring) throws(VhostUserError) {
+    try close(ring)
+    if ring.isComplete { ring.isStarted = false }
+  }
+
+  private func close(_ ring: Ring) throws(VhostUserError) {
     guard device.host.isRunning(ring.index) else { return }
     ring.nextAvailable = try host { () throws(HostError) in try device.host.stopQueue(ring.index) }
   }

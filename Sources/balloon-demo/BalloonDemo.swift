@@ -31,7 +31,7 @@ struct BalloonDemo {
       let report =
         switch options.guest {
         case .simulated: try simulated(options, terminal)
-        case .linux: throw DemoError.hostFailed("not yet")
+        case .linux: try LinuxDemo.show(options, terminal)
         }
       if options.json { print(try report.json) }
       return report.verified ? .success : .failure

@@ -128,6 +128,35 @@ import VirtioCore
     #expect(!frontend.isEnded)
   }
 
+  /// As User-Mode Linux does when its module is removed and loaded again; without bit 30 it does not even disable.
+  @Test(
+    "a driver that goes without a word and comes back starts anew, whatever became of its rings",
+    arguments: [true, false])
+  func driverComesBack(enables: Bool) throws {
+    let frontend = try Frontend()
+    let first = try GuestDriver()
+    let features = Wire.version1 | (enables ? Wire.protocolFeatures : 0)
+    try frontend.negotiate(features: features)
+    try first.setUp(frontend)
+    if enables { try frontend.send(Wire.setVringEnable, words(0, 1)) }
+    try first.offer([1])
+    try first.kickDevice(frontend)
+    if enables { try frontend.send(Wire.setVringEnable, words(0, 0)) }
+    try first.memory.file.writeAll([UInt8](repeating: 0x5a, count: 0x8000), at: GuestDriver.ringRegion.offset)
+    if enables { frontend.device.wake() }
+    #expect(try first.usedIndex() == 0x5a5a)
+
+    let second = try GuestDriver()
+    try frontend.send(Wire.setFeatures, number(features))
+    try second.setUp(frontend)
+    if enables { try frontend.send(Wire.setVringEnable, words(0, 1)) }
+    #expect(try second.usedIndex() == 0)
+    try second.offer([7])
+    try second.kickDevice(frontend)
+    #expect(try second.usedIndex() == 1)
+    #expect(try second.answer(0, byteCount: 1) == [8])
+  }
+
   @Test("RESET_DEVICE stops and disables all rings and resets the device")
   func resetDevice() throws {
     let frontend = try Frontend()
