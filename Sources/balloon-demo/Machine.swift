@@ -20,7 +20,7 @@ struct Machine {
   private let memory: GuestMemory
   private var before: BalloonMoment
 
-  /// Boots a guest and lets it read files until its page cache has filled three quarters of its memory; then it turns to
+  /// Boots a guest and lets it read files until its page cache has filled most of its memory; then it turns to
   /// its workload.
   init(
     memoryByteCount: UInt64, seed: UInt64, workload: Workload, progress: (String) throws -> Void
@@ -34,7 +34,7 @@ struct Machine {
     guest = try Guest.boot(configuration, in: memory, balloon: transport)
     before = transport.host.device.moment(residentByteCount: 0)
     var figures = try guest.figures()
-    while figures.freeByteCount > memoryByteCount / 4 {
+    while figures.freeByteCount > memoryByteCount * 3 / 8 {
       try guest.run(steps: 8)
       figures = try guest.figures()
       try progress("the guest fills its page cache: \(Size(figures.cacheByteCount))")
