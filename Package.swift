@@ -62,6 +62,7 @@ let testTargets: [Target] = [
     resources: [.copy("Fixtures")]),
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
+  tests("VirtiokitTests", uses: ["virtiokit", "Balloon", "LinuxIO", "Options"]),
   tests("OptionsTests", uses: ["Options"]),
   tests(
     "SimulatedGuestTests",

@@ -65,7 +65,7 @@ struct BalloonCommand: Command {
     // Before anything else, so that a signal never finds sockets to leave behind.
     let signals = try SignalDescriptor()
     let loop = try EventLoop()
-    let service = try BalloonService(self, loop: loop)
+    let service = try BalloonService(self, loop: loop, standardInput: FileDescriptor(owning: 0))
     try loop.watch(signals.descriptor.rawValue) { loop.stop() }
     try loop.run()
     try service.end()

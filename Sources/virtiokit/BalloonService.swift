@@ -23,7 +23,8 @@ final class BalloonService {
   private var before: BalloonMoment?
   private var failure: VhostUserError?
 
-  init(_ command: BalloonCommand, loop: EventLoop) throws {
+  /// - Parameter standardInput: where commands are typed, if anywhere.
+  init(_ command: BalloonCommand, loop: EventLoop, standardInput: consuming FileDescriptor?) throws {
     self.loop = loop
     device = ServedDevice(Device(command.deviceOptions, reclaimer: MemoryReclaimer()))
     statisticsInterval = command.statisticsInterval
@@ -34,7 +35,7 @@ final class BalloonService {
       control = try ControlServer(path: path, loop: loop) { [unowned self] in execute($0) }
     }
     try serve(command)
-    console = try Console(loop: loop) { [unowned self] in execute($0) }
+    if let standardInput { console = try Console(standardInput, loop: loop) { [unowned self] in execute($0) } }
   }
 
   private func serve(_ command: BalloonCommand) throws {
@@ -72,20 +73,22 @@ final class BalloonService {
     switch event {
     case .attached(let memory): fitTarget(to: memory)
     case .broken(let error): Terminal.complain("the guest's driver broke a queue: \(error)")
-    case .ended(nil): Terminal.complain("the front-end has gone")
-    case .ended(let error?):
+    case .ended(let error):
+      before = nil
       failure = error
-      Terminal.complain("the front-end is turned away: \(error)")
+      Terminal.complain(error.map { "the front-end is turned away: \($0)" } ?? "the front-end has gone")
     }
   }
 }
 
 /// Targets.
 extension BalloonService {
+  /// A guest that has just come has touched little of its memory, so there is nothing to compare a later size with.
   private func fitTarget(to memory: GuestMemory) {
     guard let wantedMemory else { return }
-    do {
-      try setTarget(BalloonTarget(memoryByteCount: wantedMemory.bytes, of: memory.byteCount))
+    do throws(BalloonError) {
+      let target = try BalloonTarget(memoryByteCount: wantedMemory.bytes, of: memory.byteCount)
+      device.update { $0.setTarget(target) }
     } catch {
       Terminal.complain("\(error)")
     }

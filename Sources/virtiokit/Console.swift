@@ -9,12 +9,14 @@ final class Console {
   private var lines = CommandLines()
   private var watch: EventLoop.Registration?
 
-  init(loop: EventLoop, execute: @escaping (String) -> Reply) throws(LinuxError) {
+  init(
+    _ input: consuming FileDescriptor, loop: EventLoop, execute: @escaping (String) -> Reply
+  ) throws(LinuxError) {
     self.loop = loop
     self.execute = execute
-    input = FileDescriptor(owning: 0)
+    self.input = input
     do throws(LinuxError) {
-      watch = try loop.watch(input.rawValue) { [unowned self] in receive() }
+      watch = try loop.watch(self.input.rawValue) { [unowned self] in receive() }
     } catch {
       // A closed input or a file, such as /dev/null: nobody is there to type.
       guard [EPERM, EBADF].contains(error.number) else { throw error }

@@ -46,6 +46,20 @@ struct Inspect: Command, Equatable {
   }
 }
 
+struct Send: Command, Equatable {
+  static let name = "send"
+  static let summary = "Sends words."
+  var file = ""
+  var words: [String] = []
+  var isLoud = false
+
+  mutating func declare(in options: inout OptionTable) {
+    options.flag("loud", &isLoud, "shout")
+    options.operand("FILE", &file, "where to")
+    options.operands("WORD", &words, "what to say")
+  }
+}
+
 func parseServe(_ arguments: [String]) throws(OptionError) -> Serve? {
   guard case .run(let serve) = try Serve.parse(arguments, program: "virtiokit serve") else { return nil }
   return serve
@@ -123,6 +137,18 @@ func failure(_ body: () throws(OptionError) -> Void) -> OptionError? {
     #expect(try Inspect.parse(["--", "--odd", "-"], program: "p") == .run(expected))
     let missing = failure { () throws(OptionError) in _ = try Inspect.parse(["f"], program: "p") }
     #expect(missing == .missingOperand("SECTION"))
+  }
+
+  @Test("the last operand may take all that are left, between options too, but not none")
+  func manyOperands() throws {
+    var expected = Send()
+    expected.file = "f"
+    expected.words = ["a", "b", "-"]
+    expected.isLoud = true
+    #expect(try Send.parse(["f", "a", "--loud", "b", "-"], program: "p") == .run(expected))
+    let missing = failure { () throws(OptionError) in _ = try Send.parse(["f"], program: "p") }
+    #expect(missing == .missingOperand("WORD"))
+    #expect(Send.help(program: "p").hasPrefix("Usage: p [options] FILE WORD...\n"))
   }
 
   @Test("an absurdly long argument costs no more than itself")

@@ -1,0 +1,94 @@
+import Foundation
+import LinuxIO
+import Options
+import Testing
+
+@testable import virtiokit
+
+/// A balloon that is being served, and its operator, on one thread.
+private final class Operator {
+  let loop: EventLoop
+  let service: BalloonService
+  let path: String
+
+  init(_ change: (inout BalloonCommand) -> Void = { _ in }) throws {
+    let directory = FileManager.default.temporaryDirectory
+    path = directory.appendingPathComponent("balloon-\(UUID().uuidString.prefix(8))").path
+    var command = BalloonCommand()
+    command.socketPath = "\(path).sock"
+    command.control = "\(path).ctl"
+    change(&command)
+    loop = try EventLoop()
+    service = try BalloonService(command, loop: loop, standardInput: nil)
+  }
+
+  func connect() throws -> UnixSocket {
+    try UnixSocket.connect(to: "\(path).ctl")
+  }
+
+  func pump() throws {
+    while try loop.runOnce(within: .zero) > 0 {}
+  }
+
+  func say(_ line: String, on socket: borrowing UnixSocket) throws -> String {
+    try socket.send(Array("\(line)\n".utf8))
+    try pump()
+    guard try socket.waitUntilReadable(within: .zero) else { return "" }
+    return String(decoding: try socket.descriptor.readBytes(upTo: 65_536), as: UTF8.self)
+  }
+
+  deinit {
+    try? service.end()
+  }
+}
+
+@Suite("virtiokit: a balloon that is served") struct BalloonServiceTests {
+  @Test("commands on the control socket are answered one by one")
+  func control() throws {
+    let balloon = try Operator()
+    let socket = try balloon.connect()
+    #expect(try balloon.say("info balloon", on: socket) == "no guest is connected\nok\n")
+    #expect(try balloon.say("info balloon --json", on: socket) == "{\"connected\": false}\nok\n")
+    #expect(try balloon.say("inflate 5", on: socket).hasPrefix("error: a balloon of 5 B cannot be"))
+    #expect(try balloon.say("dance\nhelp", on: socket).hasPrefix("error: there is no command \"dance\""))
+    #expect(try balloon.say("balloon 512M", on: socket) == "ok\n")
+  }
+
+  @Test("a client that sends no line, or leaves, costs the others nothing")
+  func rudeClients() throws {
+    let balloon = try Operator()
+    let rude = try balloon.connect()
+    try rude.send([UInt8](repeating: 65, count: 10_000))
+    do {
+      let leaving = try balloon.connect()
+      try leaving.send(Array("info balloon\n".utf8))
+    }
+    try balloon.pump()
+    #expect(try rude.waitUntilReadable(within: .zero))
+    let polite = try balloon.connect()
+    #expect(try balloon.say("balloon 1G", on: polite) == "ok\n")
+  }
+
+  @Test("a path that is taken is an error, and is left alone")
+  func takenPath() throws {
+    let first = try Operator()
+    #expect(throws: LinuxError.self) {
+      _ = try Operator { $0.socketPath = "\(first.path).sock" }
+    }
+    #expect(throws: LinuxError.self) {
+      _ = try Operator { $0.control = "\(first.path).ctl" }
+    }
+    let socket = try first.connect()
+    #expect(try first.say("help", on: socket).hasSuffix("ok\n"))
+  }
+
+  @Test("options that do not go together are refused")
+  func options() {
+    for arguments in [
+      [], ["--socket-path", "a", "--fd", "5"], ["--fd", "2"], ["--fd", "-1"], ["--fd", "99999999999"],
+      ["--socket-path", "a", "--statistics-interval", "0s"],
+    ] {
+      #expect(throws: OptionError.self) { try BalloonCommand.parse(arguments, program: "p") }
+    }
+  }
+}
