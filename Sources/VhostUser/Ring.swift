@@ -52,6 +52,13 @@ final class Ring {
     kick = nil
   }
 
+  /// Closes all descriptors.
+  func removeDescriptors(from loop: EventLoop) {
+    removeKick(from: loop)
+    call = nil
+    error = nil
+  }
+
   /// Stops listening for kicks when the front-end has closed its end, and forgets what it has signalled.
   func drainKick(on loop: EventLoop) throws(LinuxError) {
     guard let isOpen = try kick?.drain(), !isOpen else { return }

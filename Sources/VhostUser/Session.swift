@@ -7,7 +7,7 @@ public import Virtqueue
 ///
 /// It lives on the event loop's thread, and so do the kicks: a message never races a request. Whatever the front-end
 /// sends, the worst that happens is the end of its session. Then the device is reset, its memory unmapped and every
-/// descriptor closed.
+/// descriptor closed; the connection itself closes with this object.
 public final class Session<Device: VirtioDevice & ~Copyable> {
   /// What happens during a session that its owner may want to know.
   public enum Event: Sendable {
@@ -89,7 +89,8 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
     device.lines.carrier = nil
     device.lines.comeBack = nil
     channel?.close()
-    for ring in rings { ring.removeKick(from: loop) }
+    channel = nil
+    for ring in rings { ring.removeDescriptors(from: loop) }
     device.host.reset()
     table = nil
     device.memory = nil

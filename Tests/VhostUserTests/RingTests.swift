@@ -208,6 +208,25 @@ import VirtioCore
     #expect(try frontend.ask(Wire.getStatus).number == 0)
   }
 
+  @Test(
+    "the end of a session closes what came with its messages",
+    arguments: [Wire.setVringKick, Wire.setVringCall, Wire.setVringErr, Wire.setBackendReqFd])
+  func everythingIsClosed(request: UInt32) throws {
+    let frontend = try Frontend()
+    try frontend.negotiate()
+    let near: UnixSocket
+    do {
+      let pair = try UnixSocket.pair()
+      near = UnixSocket(owning: try pair.first.descriptor.duplicate())
+      let payload = request == Wire.setBackendReqFd ? [] : number(0)
+      try frontend.send(request, payload, descriptors: [pair.second.descriptor.rawValue])
+    }
+    #expect(try !near.waitUntilReadable(within: .zero))
+    try frontend.close()
+    // The end of the stream shows that nobody holds the other end any more.
+    #expect(try near.receive(exactly: 1, within: .zero) == nil)
+  }
+
   @Test("a driver that never pauses does not keep the loop for itself")
   func endlessKick() throws {
     let frontend = try Frontend()
