@@ -14,6 +14,12 @@ let package = Package(
       // The program's malloc, which counts, is found by the libraries that it loads only if it is exported.
       linkerSettings: [
         .unsafeFlags(["malloc", "calloc", "realloc"].flatMap { ["-Xlinker", "--export-dynamic-symbol=\($0)"] })
-      ])
+      ]),
+    .executableTarget(
+      name: "balloon-benchmark",
+      dependencies: ["Balloon", "GuestRAM", "LinuxIO", "VirtioCore", "Virtqueue"].map {
+        .product(name: $0, package: "VirtioKit")
+      },
+      swiftSettings: [.swiftLanguageMode(.v6)]),
   ]
 )
