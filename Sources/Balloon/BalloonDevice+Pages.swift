@@ -8,31 +8,46 @@ extension BalloonDevice {
   ///
   /// Later would be too late: a driver that does not have to ask may use the pages again before its deflate request is
   /// seen.
-  mutating func inflate(_ queue: inout SplitVirtqueue, _ memory: GuestMemory) throws(VirtqueueError) {
-    while var chain = try queue.next() {
-      try takeFrames(of: &chain, memory) { (device, part) in
-        device.counters.inflatedPages &+= part.byteCount / PageRuns.pageByteCount
-        device.giveUp(part, memory)
-      }
-      queue.complete(chain)
+  ///
+  /// - Returns: whether requests may be left, because these were work enough for one turn.
+  mutating func inflate(_ queue: inout SplitVirtqueue, _ memory: GuestMemory) throws(VirtqueueError) -> Bool {
+    try serve(&queue, memory) { (device, part) in
+      device.counters.inflatedPages &+= part.byteCount / PageRuns.pageByteCount
+      device.giveUp(part, memory)
     }
   }
 
-  mutating func deflate(_ queue: inout SplitVirtqueue, _ memory: GuestMemory) throws(VirtqueueError) {
-    while var chain = try queue.next() {
-      try takeFrames(of: &chain, memory) { (device, part) in
-        device.counters.deflatedPages &+= part.byteCount / PageRuns.pageByteCount
-        device.reclaimer.takeBack(part, of: memory)
-      }
+  /// - Returns: whether requests may be left, because these were work enough for one turn.
+  mutating func deflate(_ queue: inout SplitVirtqueue, _ memory: GuestMemory) throws(VirtqueueError) -> Bool {
+    try serve(&queue, memory) { (device, part) in
+      device.counters.deflatedPages &+= part.byteCount / PageRuns.pageByteCount
+      device.reclaimer.takeBack(part, of: memory)
+    }
+  }
+
+  /// The page frames after which a turn ends with the request that it is in: each may cost a call to the kernel.
+  private static var framesPerTurn: UInt64 { 65_536 }
+
+  private mutating func serve(
+    _ queue: inout SplitVirtqueue, _ memory: GuestMemory, _ body: (inout Self, GuestRange) -> Void
+  ) throws(VirtqueueError) -> Bool {
+    var count: UInt64 = 0
+    while count < Self.framesPerTurn {
+      guard var chain = try queue.next() else { return false }
+      count += try takeFrames(of: &chain, memory, body)
       queue.complete(chain)
     }
+    return true
   }
 
   /// Calls `body` with each range of guest memory that the page frames of a chain make up, in as few as possible.
+  ///
+  /// - Returns: how many frames there were.
   private mutating func takeFrames(
     of chain: inout DescriptorChain, _ memory: GuestMemory, _ body: (inout Self, GuestRange) -> Void
-  ) throws(VirtqueueError) {
-    var left = memory.byteCount / PageRuns.pageByteCount
+  ) throws(VirtqueueError) -> UInt64 {
+    let most = memory.byteCount / PageRuns.pageByteCount
+    var left = most
     var isMore = true
     // Another request may have broken off: its pages are not this one's.
     runs.removeAll()
@@ -42,6 +57,7 @@ extension BalloonDevice {
       runs.drain(into: &ranges)
       for index in ranges.indices { forEachPart(of: ranges[index], memory, body) }
     }
+    return most - left
   }
 
   /// Lists the device-writable buffers of a chain, of which each is a range of free pages.

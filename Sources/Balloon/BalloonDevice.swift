@@ -69,8 +69,8 @@ public struct BalloonDevice<Reclaimer: PageReclaimer>: ~Copyable, VirtioDevice {
   public mutating func serve(_ index: Int, of queues: inout QueueSet) throws(VirtqueueError) {
     let memory = queues.memory
     switch queueRoles.role(of: index) {
-    case .inflate: try inflate(&queues[index], memory)
-    case .deflate: try deflate(&queues[index], memory)
+    case .inflate: if try inflate(&queues[index], memory) { queues.serveLater(index) }
+    case .deflate: if try deflate(&queues[index], memory) { queues.serveLater(index) }
     case .statistics: try receiveStatistics(&queues[index])
     case .hinting: try receiveHints(&queues[index], memory)
     case .reporting: try receiveReports(&queues[index], memory)

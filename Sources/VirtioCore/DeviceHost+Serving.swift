@@ -70,7 +70,8 @@ extension DeviceHost where Device: ~Copyable {
   }
 
   mutating func serveWaiting() -> Bool {
-    for _ in 0..<Self.mostRounds {
+    queues.isTurnOver = false
+    for _ in 0..<Self.mostRounds where !queues.isTurnOver {
       var isIdle = true
       for index in 0..<queueCount {
         guard let slot = queues.slots[index], slot.isWaiting, isServed(index) else { continue }

@@ -174,9 +174,11 @@ extension DeviceHost where Device: ~Copyable {
   }
 
   /// Notices what a model changed in its configuration space by itself.
+  ///
+  /// A transport without the status steps has a driver once features are agreed, which may kick nothing before it hears.
   mutating func noticeConfigChange(since before: [UInt8]) {
     guard device.config != before else { return }
     configGeneration &+= 1
-    if isStarted { notify(.configuration) }
+    if isStarted || (status.isEmpty && !features.isEmpty) { notify(.configuration) }
   }
 }

@@ -19,6 +19,8 @@ public struct QueueSet: ~Copyable {
   var areEnabled: [Bool]
   var isPaused = false
   var attached: GuestMemory?
+  /// The model has done enough for one call.
+  var isTurnOver = false
 
   init(count: Int) {
     slots = [Slot?](repeating: nil, count: count)
@@ -45,6 +47,13 @@ public struct QueueSet: ~Copyable {
       slot.isTouched = true
       yield &slot.queue
     }
+  }
+
+  /// Ends the model's turn after this call, though chains are left on a queue: it is served again once the device's
+  /// thread has done what else there is to do. For requests that take long, of which a driver may make many.
+  public mutating func serveLater(_ index: Int) {
+    slots[index]?.isWaiting = true
+    isTurnOver = true
   }
 
   private func slot(_ index: Int) -> Slot {

@@ -31,17 +31,17 @@ struct DemoOptions: Command {
 
   var target = ByteCount.mebibytes(512)
   var memory: ByteCount?
-  var workload = WorkloadKind.pageCache
+  var workload: WorkloadKind?
   var guest = GuestKind.simulated
-  var seed: UInt64 = 1
+  var seed: UInt64?
   var json = false
 
   mutating func declare(in options: inout OptionTable) {
     options.value("target", &target, "the memory that the guest keeps, such as 512M")
     options.value("memory", &memory, "the guest's memory: 2G, or 1G for a linux guest")
-    options.value("workload", &workload, "what the simulated guest does")
+    options.value("workload", &workload, "what the simulated guest does: page-cache unless told otherwise")
     options.value("guest", &guest, "who drives the balloon")
-    options.value("seed", &seed, "where the simulated guest's random numbers start")
+    options.value("seed", &seed, "where the simulated guest's random numbers start: 1 unless told otherwise")
     options.flag("json", &json, "print one JSON object instead of text")
   }
 
@@ -51,6 +51,12 @@ struct DemoOptions: Command {
   }
 
   func validate() throws(OptionError) {
+    if guest == .linux, let workload {
+      throw .rejected(option: "--workload", value: workload.rawValue, reason: "it is for the simulated guest")
+    }
+    if guest == .linux, let seed {
+      throw .rejected(option: "--seed", value: "\(seed)", reason: "it is for the simulated guest")
+    }
     let page: UInt64 = 4096
     guard memoryByteCount % page == 0, (128 << 20...16 << 30).contains(memoryByteCount) else {
       throw .rejected(

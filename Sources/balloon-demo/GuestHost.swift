@@ -1,4 +1,5 @@
 import LinuxIO
+import Migration
 import Options
 import SimulatedGuest
 
@@ -43,14 +44,24 @@ struct GuestHost {
       machine = try Machine(memoryByteCount: byteCount, seed: seed, workload: kind.workload) { try link.tell($0) }
     case .receive(let path): machine = try receive(at: path)
     case .send(let path):
-      let move = try machine?.move(over: UnixSocket.connect(to: path))
-      machine = nil
-      return HostView(move: move)
+      return HostView(move: try send(to: path))
     case .work: try machine?.work { try link.tell($0) }
     case .resize(let target): try machine?.resize(to: target) { try link.tell($0) }
     }
     guard let machine else { throw DemoError.hostFailed("there is no guest here") }
     return try machine.view()
+  }
+
+  /// Moves the guest. It is here no more afterwards, nor when nobody knows which side has it.
+  private mutating func send(to path: String) throws -> MoveView? {
+    do {
+      let move = try machine?.move(over: UnixSocket.connect(to: path))
+      machine = nil
+      return move
+    } catch let error as MigrationError where !error.sourceMayRun {
+      machine = nil
+      throw error
+    }
   }
 
   private func receive(at path: String) throws -> Machine {

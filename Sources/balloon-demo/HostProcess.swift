@@ -11,8 +11,8 @@ struct HostProcess: ~Copyable {
 
   /// The hidden first argument by which the program knows that it is to host a guest.
   static let roleArgument = "host-a-guest"
-  /// How long a process may be silent before it counts as hung.
-  private static let silence = Duration.seconds(30)
+  /// How long a process may be silent before it counts as hung: many times what moving 16 GiB takes.
+  private static let silence = Duration.seconds(120)
 
   private init(
     name: String, process: Process, connection: consuming HostConnection, progress: @escaping (String) -> Void

@@ -92,7 +92,8 @@ struct Machine {
       let report = try Source(socket, producer: Self.producer)
         .move(memory, state: snapshot.encoded(), pausedAt: pausedAt)
       return MoveView(
-        bytes: report.wireByteCount, seconds: report.seconds, downtimeSeconds: report.downtimeSeconds ?? report.seconds,
+        bytes: report.wireByteCount, seconds: max(report.seconds, report.downtimeSeconds ?? 0),
+        downtimeSeconds: report.downtimeSeconds ?? report.seconds,
         verified: report.isVerified, pagesCompared: report.comparedPageCount)
     } catch let error as MigrationError where !error.sourceMayRun {
       throw error

@@ -6,15 +6,19 @@ import Options
 struct SimulatedDemo {
   let options: DemoOptions
   let terminal: Terminal
+  private let workload: DemoOptions.WorkloadKind
+  private let seed: UInt64
   private var report: DemoReport
 
   init(options: DemoOptions, terminal: Terminal) {
     self.options = options
     self.terminal = terminal
+    workload = options.workload ?? .pageCache
+    seed = options.seed ?? 1
     report = DemoReport(
       guest: options.guest.rawValue, memoryBytes: options.memoryByteCount, targetBytes: options.target.bytes)
-    report.seed = options.seed
-    report.workload = options.workload.rawValue
+    report.seed = seed
+    report.workload = workload.rawValue
   }
 
   /// Plays the demo; throws at the first thing that is not as it should be.
@@ -39,9 +43,9 @@ struct SimulatedDemo {
   }
 
   private mutating func boot(on host: borrowing HostProcess) throws -> HostView {
-    terminal.say("1. A guest with \(Size(options.memoryByteCount)) in process A, workload \(options.workload.rawValue)")
+    terminal.say("1. A guest with \(Size(options.memoryByteCount)) in process A, workload \(workload.rawValue)")
     let view = try host.ask(
-      .boot(memoryByteCount: options.memoryByteCount, seed: options.seed, workload: options.workload))
+      .boot(memoryByteCount: options.memoryByteCount, seed: seed, workload: workload))
     try check(view)
     show(view)
     report.residentBeforeBytes = view.resident

@@ -75,6 +75,8 @@ final class BalloonService {
     case .broken(let error): Terminal.complain("the guest's driver broke a queue: \(error)")
     case .ended(let error):
       before = nil
+      // A balloon's size was meant for the guest that was there; a guest's size is for whoever comes.
+      if wantedMemory == nil { device.update { $0.setTarget(BalloonTarget(pageCount: 0)) } }
       failure = error
       Terminal.complain(error.map { "the front-end is turned away: \($0)" } ?? "the front-end has gone")
     }
@@ -85,12 +87,13 @@ final class BalloonService {
 extension BalloonService {
   /// A guest that has just come has touched little of its memory, so there is nothing to compare a later size with.
   private func fitTarget(to memory: GuestMemory) {
-    guard let wantedMemory else { return }
     do throws(BalloonError) {
-      let target = try BalloonTarget(memoryByteCount: wantedMemory.bytes, of: memory.byteCount)
+      let kept = wantedMemory?.bytes ?? device.update { $0.target.memoryByteCount(of: memory.byteCount) }
+      let target = try BalloonTarget(memoryByteCount: kept, of: memory.byteCount)
       device.update { $0.setTarget(target) }
     } catch {
-      Terminal.complain("\(error)")
+      Terminal.complain("this guest keeps all its memory: \(error)")
+      device.update { $0.setTarget(BalloonTarget(pageCount: 0)) }
     }
   }
 
@@ -139,7 +142,9 @@ extension BalloonService {
   private func startTimer() {
     guard let statisticsInterval else { return }
     let next = device.update { $0.timeToNextPoll }
-    timer.start(after: next.map { .nanoseconds(Int64(clamping: $0)) } ?? statisticsInterval)
+    // Due even now, after the device was woken: the queue is not being served.
+    guard let next, next > 0 else { return timer.start(after: statisticsInterval) }
+    timer.start(after: .nanoseconds(Int64(clamping: next)))
   }
 }
 

@@ -15,6 +15,8 @@ final class Console {
     self.loop = loop
     self.execute = execute
     self.input = input
+    // A shell stops a background program that reads its terminal; so the read fails instead, and that is the end of it.
+    signal(SIGTTIN, SIG_IGN)
     do throws(LinuxError) {
       watch = try loop.watch(self.input.rawValue) { [unowned self] in receive() }
     } catch {
@@ -33,7 +35,7 @@ final class Console {
       }
       for command in commands { Terminal.write(execute(command).text) }
     } catch {
-      Terminal.complain("\(error)")
+      if error.number != EIO { Terminal.complain("\(error)") }
       close()
     }
   }

@@ -31,8 +31,15 @@ enum OperatorCommand: Equatable {
     case ["info", "balloon", "--json"]: self = .info(asJSON: true)
     case _ where words.count == 2 && words[0] == "balloon": self = .balloon(try Self.size(words[1]))
     case _ where words.count == 2 && words[0] == "inflate": self = .inflate(try Self.size(words[1]))
-    default: throw .unknown(words.joined(separator: " "))
+    default:
+      guard let usage = Self.usage(of: words.first ?? "") else { throw .unknown(words.joined(separator: " ")) }
+      throw .wrongArguments(usage)
     }
+  }
+
+  /// The line of the help text about a command.
+  private static func usage(of name: String) -> String? {
+    helpText.split(separator: "\n").first { $0.hasPrefix("\(name) ") && !name.isEmpty }.map(String.init)
   }
 
   private static func size(_ word: String) throws(CommandError) -> ByteCount {
@@ -44,6 +51,8 @@ enum OperatorCommand: Equatable {
 /// Why an operator's command was not carried out.
 enum CommandError: Error, Equatable {
   case unknown(String)
+  /// The command is there, with other arguments: its line of the help text.
+  case wrongArguments(String)
   case noSize(String)
   case noBalloonSize(ByteCount)
   case balloonAboveMemory(ByteCount, memory: ByteCount)
@@ -53,6 +62,7 @@ extension CommandError: CustomStringConvertible {
   var description: String {
     switch self {
     case .unknown(let line): "there is no command \"\(line)\"; try help"
+    case .wrongArguments(let usage): "it goes like this: \(usage)"
     case .noSize(let word): "\"\(word)\" is not \(ByteCount.expectation)"
     case .noBalloonSize(let size): "a balloon of \(size) cannot be: it holds whole 4 KiB pages, fewer than 2^32"
     case .balloonAboveMemory(let size, let memory):

@@ -193,3 +193,64 @@ import Virtqueue
     #expect(guest.notifications.all == [.queue(0)])
   }
 }
+
+@Suite("Balloon: turns") struct BalloonTurnTests {
+  @Test("requests that take long end the turn, what is left is served in the next, and none is lost")
+  func longRequests() throws {
+    let most = 65_536
+    let memory = try GuestMemory(byteCount: UInt64(most) * 4096 + (1 << 20))
+    let guest = try BalloonTurnGuest(memory)
+    // Each names every second page of 32 768, over one array that lies in memory once.
+    for _ in 0..<5 { try guest.offer(frameCount: 32_768) }
+    #expect(guest.kick())
+    #expect(try guest.usedIndex() == 2)
+    #expect(guest.kick())
+    #expect(try guest.usedIndex() == 4)
+    while guest.kick() {}
+    #expect(try guest.usedIndex() == 5)
+  }
+}
+
+/// A driver that offers the same large array again and again.
+final class BalloonTurnGuest {
+  var host: DeviceHost<BalloonDevice<IdleReclaimer>>
+  private let memory: GuestMemory
+  private var index: UInt16 = 0
+
+  init(_ memory: GuestMemory) throws {
+    self.memory = memory
+    host = DeviceHost(BalloonDevice(reclaimer: IdleReclaimer())) { _ in }
+    try host.attach(memory)
+    try host.acceptFeatures([.version1])
+    let configuration = QueueConfiguration(
+      size: 8, descriptorTable: GuestAddress(0x1000), availableRing: GuestAddress(0x1100),
+      usedRing: GuestAddress(0x1200))
+    try host.startQueue(0, configuration)
+    for place in 0..<32_768 as Range<UInt64> {
+      try memory.write(UInt32(2 * place % 65_536), at: GuestAddress(0x10000 + 4 * place))
+    }
+  }
+
+  func offer(frameCount: UInt32) throws {
+    let slot = UInt64(index % 8)
+    try memory.write(UInt64(0x10000), at: GuestAddress(0x1000 + 16 * slot))
+    try memory.write(UInt64(4 * frameCount), at: GuestAddress(0x1008 + 16 * slot))
+    try memory.write(UInt16(slot), at: GuestAddress(0x1104 + 2 * slot))
+    index += 1
+    try memory.publish(index, at: GuestAddress(0x1102))
+  }
+
+  func kick() -> Bool { host.kick(0) }
+
+  func usedIndex() throws -> UInt16 {
+    try memory.acquire(at: GuestAddress(0x1202))
+  }
+}
+
+/// Takes pages and does nothing with them.
+struct IdleReclaimer: PageReclaimer {
+  mutating func giveUp(_ range: GuestRange, of memory: GuestMemory) throws(GuestMemoryError) -> UInt64 { 0 }
+  mutating func release(_ range: GuestRange, of memory: GuestMemory) throws(GuestMemoryError) -> UInt64 { 0 }
+  mutating func takeBack(_ range: GuestRange, of memory: GuestMemory) {}
+  mutating func reset() {}
+}

@@ -91,6 +91,16 @@ struct ConfigurationSpaceTests {
     #expect(bench.notifications.take() == [])
   }
 
+  @Test("2.4: a driver without status steps hears of a change before it has kicked anything, and nobody before it came")
+  func changeBeforeFirstKick() throws {
+    var bench = try DeviceBench(EchoDevice())
+    bench.host.update { $0.operatorNumber = 1 }
+    #expect(bench.notifications.take() == [])
+    try bench.host.acceptFeatures([.version1])
+    bench.host.update { $0.operatorNumber = 2 }
+    #expect(bench.notifications.take() == [.configuration])
+  }
+
   @Test("An update's result comes back")
   func result() throws {
     var bench = try DeviceBench(EchoDevice(operatorNumber: 3))

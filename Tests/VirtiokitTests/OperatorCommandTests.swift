@@ -15,9 +15,18 @@ import Testing
 
   @Test(
     "what is no command is refused, with the words that were not understood",
-    arguments: ["", "balloon", "balloon 1 2", "info", "help me", "Balloon 1M"])
+    arguments: ["", "explode", "Balloon 1M"])
   func unknown(line: String) {
     #expect(throws: CommandError.unknown(line)) { try OperatorCommand(line) }
+  }
+
+  @Test(
+    "a command with other arguments than it has is refused, with its line of the help text",
+    arguments: ["balloon", "balloon 1 2", "info", "help me"])
+  func wrongArguments(line: String) throws {
+    let name = try #require(line.split(separator: " ").first)
+    let usage = try #require(OperatorCommand.helpText.split(separator: "\n").first { $0.hasPrefix(name) })
+    #expect(throws: CommandError.wrongArguments(String(usage))) { try OperatorCommand(line) }
   }
 
   @Test("a size that makes no sense is refused", arguments: ["M", "-1", "1.2.3G", "99999999999999999999"])
