@@ -32,7 +32,6 @@ struct ChainWalk {
     left = Int(size)
     indirection = allowsIndirect ? .allowed : .notNegotiated
   }
-
 }
 
 extension DescriptorChain {
