@@ -31,6 +31,7 @@ let libraries: [Target] = [
   module("Virtqueue", uses: ["GuestRAM"]),
   module("VirtioCore", uses: ["Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Balloon", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
+  module("VirtioBlk", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Migration", uses: ["GuestRAM", "LinuxIO"]),
   module("VhostUser", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("SimulatedGuest", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
@@ -44,7 +45,9 @@ let programs: [Target] = [
       "Balloon", "VirtioCore", "SimulatedGuest", "Migration", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO",
       "Options",
     ]),
-  program("virtiokit", uses: ["Balloon", "VirtioCore", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO", "Options"]),
+  program(
+    "virtiokit",
+    uses: ["Balloon", "VirtioBlk", "VirtioCore", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO", "Options"]),
 ]
 
 let testTargets: [Target] = [
@@ -60,6 +63,8 @@ let testTargets: [Target] = [
   tests(
     "BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
     resources: [.copy("Fixtures")]),
+  tests(
+    "VirtioBlkTests", uses: ["VirtioBlk", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   tests("VirtiokitTests", uses: ["virtiokit", "Balloon", "LinuxIO", "Options"]),

@@ -10,6 +10,7 @@
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 
 // Declared by glibc only under _GNU_SOURCE, which cannot be set for a module that Glibc shares headers with.
@@ -17,6 +18,7 @@ int accept4(int socket, struct sockaddr *_Nullable address, unsigned int *_Nulla
 int fallocate(int descriptor, int mode, off_t offset, off_t length);
 int memfd_create(const char *_Nonnull name, unsigned int flags);
 int pipe2(int descriptors[2], int flags);
+ssize_t preadv2(int descriptor, const struct iovec *_Nonnull vectors, int count, off_t offset, int flags);
 int pthread_setname_np(pthread_t thread, const char *_Nonnull name);
 
 enum {
@@ -29,9 +31,18 @@ enum {
   CLINUX_F_SEAL_GROW = 0x4,
   CLINUX_FALLOC_FL_KEEP_SIZE = 0x1,
   CLINUX_FALLOC_FL_PUNCH_HOLE = 0x2,
+  CLINUX_FALLOC_FL_ZERO_RANGE = 0x10,
+  CLINUX_F_OFD_GETLK = 36,
+  CLINUX_F_OFD_SETLK = 37,
+#if defined(__aarch64__)
+  CLINUX_O_DIRECT = 0x10000,
+#else
+  CLINUX_O_DIRECT = 0x4000,
+#endif
+  CLINUX_RWF_NOWAIT = 0x8,
   CLINUX_SEEK_DATA = 3,
   CLINUX_SEEK_HOLE = 4,
 };
 
-// The magic number by which statfs(2) names hugetlbfs.
-enum { CLINUX_HUGETLBFS_MAGIC = 0x958458f6 };
+// The magic numbers by which statfs(2) names file systems that live in memory.
+enum { CLINUX_HUGETLBFS_MAGIC = 0x958458f6, CLINUX_TMPFS_MAGIC = 0x01021994 };

@@ -16,43 +16,45 @@ extension GuestMemory {
   ///
   /// - Parameters:
   ///   - buffers: in the order in which they are filled; each may cross regions.
+  ///   - part: which of the buffers' bytes to lend, counted over all of them; all when nil.
   ///   - vectors: room for the list, emptied before and after; keep it to allocate nothing.
   ///   - body: makes the call and returns how many bytes it stored, from the front.
   /// - Returns: what `body` returned.
   public func fill<E: Error>(
-    _ buffers: [GuestBuffer], using vectors: inout IOVectors, _ body: (borrowing IOVectors) throws(E) -> Int
+    _ buffers: [GuestBuffer], part: Range<Int>? = nil, using vectors: inout IOVectors,
+    _ body: (borrowing IOVectors) throws(E) -> Int
   ) throws(TransferError<E>) -> Int {
-    defer { vectors.removeAll() }
-    do throws(GuestMemoryError) {
-      try lend(buffers, to: &vectors)
-    } catch {
-      throw .memory(error)
-    }
-    let stored: Int
-    do throws(E) {
-      stored = try body(vectors)
+    let start = part?.lowerBound ?? 0
+    do throws(TransferError<E>) {
+      let stored = try drain(buffers, part: part, using: &vectors, body)
+      mark(buffers, start, byteCount: stored)
+      return stored
     } catch {
       // Whatever failed may have stored some of it before.
-      mark(buffers, byteCount: vectors.totalByteCount)
-      throw .transfer(error)
+      if case .transfer = error { mark(buffers, start, byteCount: part?.count ?? .max) }
+      throw error
     }
-    mark(buffers, byteCount: stored)
-    return stored
   }
 
   /// Lends device-readable buffers to a call that reads from them.
   ///
   /// - Parameters:
   ///   - buffers: in order; each may cross regions.
+  ///   - part: which of the buffers' bytes to lend, counted over all of them; all when nil.
   ///   - vectors: room for the list, emptied before and after; keep it to allocate nothing.
   ///   - body: makes the call and returns how many bytes it took, from the front.
   /// - Returns: what `body` returned.
   public func drain<E: Error>(
-    _ buffers: [GuestBuffer], using vectors: inout IOVectors, _ body: (borrowing IOVectors) throws(E) -> Int
+    _ buffers: [GuestBuffer], part: Range<Int>? = nil, using vectors: inout IOVectors,
+    _ body: (borrowing IOVectors) throws(E) -> Int
   ) throws(TransferError<E>) -> Int {
     defer { vectors.removeAll() }
     do throws(GuestMemoryError) {
-      try lend(buffers, to: &vectors)
+      vectors.removeAll()
+      try forEachStretch(of: buffers, part?.lowerBound ?? 0, byteCount: part?.count ?? .max) {
+        (address, byteCount) throws(GuestMemoryError) in
+        try lend(address, byteCount, to: &vectors)
+      }
     } catch {
       throw .memory(error)
     }
@@ -63,23 +65,39 @@ extension GuestMemory {
     }
   }
 
-  private func lend(_ buffers: [GuestBuffer], to vectors: inout IOVectors) throws(GuestMemoryError) {
-    vectors.removeAll()
-    for buffer in buffers {
-      var hasRoom = true
-      let isWhole = unsafe map.forEachPiece(buffer.address.rawValue, buffer.byteCount) { (host, length) in
-        hasRoom = unsafe vectors.append(host, byteCount: length) && hasRoom
-      }
-      guard hasRoom else { throw .tooManyBuffers(most: vectors.capacity) }
-      guard isWhole, buffer.byteCount >= 0 else { throw .outside(buffer.range) }
+  private func lend(_ address: UInt64, _ byteCount: Int, to vectors: inout IOVectors) throws(GuestMemoryError) {
+    var hasRoom = true
+    let isWhole = unsafe map.forEachPiece(address, byteCount) { (host, length) in
+      hasRoom = unsafe vectors.append(host, byteCount: length) && hasRoom
+    }
+    guard hasRoom else { throw .tooManyBuffers(most: vectors.capacity) }
+    guard isWhole, byteCount >= 0 else {
+      throw .outside(GuestRange(start: GuestAddress(address), byteCount: UInt64(max(0, byteCount))))
     }
   }
 
-  private func mark(_ buffers: [GuestBuffer], byteCount: Int) {
+  private func mark(_ buffers: [GuestBuffer], _ start: Int, byteCount: Int) {
+    guard dirtyLog != nil else { return }
+    forEachStretch(of: buffers, start, byteCount: byteCount) { (address, byteCount) in
+      unsafe map.log.mark(address, byteCount)
+    }
+  }
+
+  /// Visits up to `byteCount` bytes of the buffers, beginning `start` bytes into them.
+  private func forEachStretch<E: Error>(
+    of buffers: [GuestBuffer], _ start: Int, byteCount: Int, _ body: (UInt64, Int) throws(E) -> Void
+  ) throws(E) {
+    var skipped = start
     var left = byteCount
     for buffer in buffers where left > 0 {
-      unsafe map.log.mark(buffer.address.rawValue, min(left, buffer.byteCount))
-      left -= buffer.byteCount
+      let dropped = min(skipped, max(0, buffer.byteCount))
+      let length = min(left, buffer.byteCount - dropped)
+      skipped -= dropped
+      // Without an end every buffer counts whole, and their sum may be beyond all bounds.
+      if left != .max { left -= max(0, length) }
+      let (address, overflow) = buffer.address.rawValue.addingReportingOverflow(UInt64(dropped))
+      // The last address of all is never guest memory, so it stands for those that do not exist.
+      try body(overflow ? .max : address, length)
     }
   }
 }

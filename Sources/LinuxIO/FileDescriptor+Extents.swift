@@ -18,6 +18,20 @@ extension FileDescriptor {
     _ = try retrying("fallocate") { fallocate(number, mode, offset, byteCount) }
   }
 
+  /// Makes a range read as zeros and keeps the space that it takes, without writing it where the medium can do so.
+  /// `EOPNOTSUPP` is thrown where it cannot.
+  public func zeroRange(at offset: Int, byteCount: Int) throws(LinuxError) {
+    let number = rawValue
+    let mode = Int32(CLINUX_FALLOC_FL_ZERO_RANGE | CLINUX_FALLOC_FL_KEEP_SIZE)
+    _ = try retrying("fallocate") { fallocate(number, mode, offset, byteCount) }
+  }
+
+  /// The length in bytes of a file or block device; the place from which streams go on is moved.
+  public func measuredByteCount() throws(LinuxError) -> Int {
+    let number = rawValue
+    return try retrying("lseek") { lseek(number, 0, SEEK_END) }
+  }
+
   /// The first byte at or after `offset` that takes up space, or nil when only a hole is left.
   public func nextData(from offset: Int) throws(LinuxError) -> Int? {
     try seek(to: Int32(CLINUX_SEEK_DATA), from: offset)

@@ -20,10 +20,12 @@ extension FileDescriptor {
   }
 
   /// Opens the file at `path`. One that is created can be read and written by its owner alone.
+  /// - Parameter unbuffered: goes past the page cache (`O_DIRECT`): places, lengths and memory must be multiples of the
+  ///   medium's block, or calls fail with `EINVAL`.
   public static func open(
-    _ path: String, for access: Access = .reading, creating creation: Creation = .never
+    _ path: String, for access: Access = .reading, creating creation: Creation = .never, unbuffered: Bool = false
   ) throws(LinuxError) -> FileDescriptor {
-    let flags = access.flags | creation.flags | O_CLOEXEC
+    let flags = access.flags | creation.flags | O_CLOEXEC | (unbuffered ? Int32(CLINUX_O_DIRECT) : 0)
     return FileDescriptor(owning: try retrying("open", on: path) { unsafe Glibc.open(path, flags, 0o600) })
   }
 

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// Ranges of memory as one transfer. With an offset the bytes are at that place of a file; without one they are next
@@ -17,6 +18,23 @@ extension FileDescriptor {
   public func write(_ vectors: borrowing IOVectors, at offset: Int? = nil) throws(LinuxError) -> Int {
     try unsafe vectors.withElements(from: 0) { (elements, count) throws(LinuxError) in
       try retrying(offset == nil ? "writev" : "pwritev") { unsafe writeOnce(elements, count, at: offset) }
+    }
+  }
+
+  /// Reads from a file what is in memory already, and does not wait for the rest.
+  /// - Returns: how many bytes the kernel stored, fewer than there is room for when the rest would have to be waited for;
+  ///   nil when that holds from the first byte on, or the file system cannot tell.
+  public func readCached(into vectors: borrowing IOVectors, at offset: Int) throws(LinuxError) -> Int? {
+    let number = rawValue
+    do throws(LinuxError) {
+      return try unsafe vectors.withElements(from: 0) { (elements, count) throws(LinuxError) in
+        try retrying("preadv2") {
+          unsafe preadv2(number, elements, Int32(count), offset, Int32(CLINUX_RWF_NOWAIT))
+        }
+      }
+    } catch {
+      guard error.number == EAGAIN || error.number == EOPNOTSUPP else { throw error }
+      return nil
     }
   }
 

@@ -17,6 +17,8 @@ public struct FileStatus: Equatable, Sendable {
   public let pageByteCount: Int
   /// Whether the file lives in huge pages.
   public let isHugePages: Bool
+  /// Whether the file lives in memory, so that reading and writing it never wait for a disk.
+  public let isInMemory: Bool
 }
 
 extension FileDescriptor {
@@ -28,10 +30,12 @@ extension FileDescriptor {
       _ = try retrying("fstat") { unsafe fstat(number, &file) }
       var system = statfs()
       _ = try retrying("fstatfs") { unsafe fstatfs(number, &system) }
-      let isHugePages = UInt64(truncatingIfNeeded: system.f_type) == UInt64(CLINUX_HUGETLBFS_MAGIC)
+      let magic = UInt64(truncatingIfNeeded: system.f_type)
+      let isHugePages = magic == UInt64(CLINUX_HUGETLBFS_MAGIC)
       return FileStatus(
         kind: FileStatus.Kind(mode: file.st_mode), byteCount: file.st_size, allocatedByteCount: file.st_blocks * 512,
-        pageByteCount: isHugePages ? system.f_bsize : sysconf(Int32(_SC_PAGESIZE)), isHugePages: isHugePages)
+        pageByteCount: isHugePages ? system.f_bsize : sysconf(Int32(_SC_PAGESIZE)), isHugePages: isHugePages,
+        isInMemory: isHugePages || magic == UInt64(CLINUX_TMPFS_MAGIC))
     }
   }
 }

@@ -23,6 +23,14 @@ extension IOVectors {
     }
   }
 
+  /// Fills the ranges with zeros.
+  /// - Returns: how many bytes they have.
+  public borrowing func zero() -> Int {
+    unsafe forEachRange(from: 0, upTo: totalByteCount) { (range, _) in
+      unsafe range.initializeMemory(as: UInt8.self, repeating: 0)
+    }
+  }
+
   /// Visits at most `byteCount` bytes range by range; `body` also learns how many bytes came before.
   /// - Returns: how many bytes there were.
   @unsafe private borrowing func forEachRange(

@@ -26,6 +26,12 @@ extension LinuxError {
   /// Whether a time limit was over before the call was done (`ETIMEDOUT`).
   public var isTimeOut: Bool { number == ETIMEDOUT }
 
+  /// Whether memory, place or length does not suit a file that goes past the page cache (`EINVAL`).
+  public var isUnaligned: Bool { number == EINVAL }
+
+  /// Whether the file system or medium cannot do this (`EOPNOTSUPP`).
+  public var isUnsupported: Bool { number == EOPNOTSUPP }
+
   /// Whether the peer of a pipe or connection is gone (`EPIPE`, `ECONNRESET`).
   public var isPeerGone: Bool { number == EPIPE || number == ECONNRESET }
 }

@@ -3,7 +3,7 @@ import Glibc
 
 /// Files that live in memory and have no name: what guest memory is made of.
 public enum MemoryFile {
-  /// Makes a file of `byteCount` zero bytes that nobody, a peer included, can shrink or grow.
+  /// Makes a file of `byteCount` zero bytes that nobody, a peer included, can shrink or grow unless it `isResizable`.
   ///
   /// No memory is reserved: a page costs memory once it is touched.
   /// - Parameters:
@@ -11,13 +11,14 @@ public enum MemoryFile {
   ///   - byteCount: a multiple of the page size, which is 2 MiB with `hugePages`.
   ///   - hugePages: takes the pages from the pool that the administrator has set aside.
   public static func create(
-    name: String, byteCount: Int, hugePages: Bool = false
+    name: String, byteCount: Int, hugePages: Bool = false, isResizable: Bool = false
   ) throws(LinuxError) -> FileDescriptor {
     var flags = CLINUX_MFD_CLOEXEC | CLINUX_MFD_ALLOW_SEALING
     if hugePages { flags |= CLINUX_MFD_HUGETLB | CLINUX_MFD_HUGE_2MB }
     let bits = UInt32(flags)
     let file = FileDescriptor(owning: try retrying("memfd_create") { unsafe memfd_create(name, bits) })
     try file.truncate(toByteCount: byteCount)
+    guard !isResizable else { return file }
     let number = file.rawValue
     let seals = Int32(CLINUX_F_SEAL_SHRINK | CLINUX_F_SEAL_GROW)
     _ = try retrying("fcntl(F_ADD_SEALS)") { fcntl(number, Int32(CLINUX_F_ADD_SEALS), seals) }
