@@ -61,6 +61,7 @@ final class Frontend {
   private(set) var isEnded = false
   private(set) var error: VhostUserError?
   private(set) var brokenCount = 0
+  var whenEnded: () -> Void = {}
 
   convenience init(offering offered: ProtocolFeatures = .standard) throws {
     try self.init(ServedDevice(EchoDevice()), offering: offered)
@@ -81,8 +82,16 @@ final class Frontend {
       case .ended(let error):
         isEnded = true
         self.error = error
+        whenEnded()
       }
     }
+  }
+
+  /// A front-end of somebody else's session.
+  init(connectedTo path: String, serving device: ServedDevice<EchoDevice>, on loop: EventLoop) throws {
+    self.device = device
+    self.loop = loop
+    socket = try UnixSocket.connect(to: path)
   }
 
   func pump() throws {
@@ -131,6 +140,13 @@ final class Frontend {
 
   func close() throws {
     socket = nil
+    try pump()
+  }
+
+  /// Has the asynchronous device answer so many of the requests that it has.
+  func finish(_ count: Int) throws {
+    device.update { $0.finish(count) }
+    device.wake()
     try pump()
   }
 }

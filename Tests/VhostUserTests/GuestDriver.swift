@@ -45,6 +45,7 @@ final class GuestDriver {
   }
 
   var kickNumber: Int32 { kick.descriptor.rawValue }
+  var memoryNumbers: [Int32] { [memory.number, memory.number] }
   var callNumber: Int32 { call.second.descriptor.rawValue }
 
   /// Makes a chain available: a readable buffer with `bytes`, a writable one of the same size.
@@ -62,6 +63,12 @@ final class GuestDriver {
     try memory.file.writeAll([UInt8(2 * slot), 0], at: place)
     available &+= 1
     try memory.file.writeAll([UInt8(available & 0xff), UInt8(available >> 8)], at: table + 0x1000 + 2)
+  }
+
+  /// Says that buffers are available up to an index, true or not.
+  func claimAvailable(_ index: UInt16, ring: Int = 0) throws {
+    let place = Self.ringRegion.offset + ring * 0x4000 + 0x1000 + 2
+    try memory.file.writeAll([UInt8(index & 0xff), UInt8(index >> 8)], at: place)
   }
 
   func usedIndex(ring: Int = 0) throws -> Int {
