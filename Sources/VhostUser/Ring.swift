@@ -93,6 +93,13 @@ final class Ring {
     return QueueConfiguration(
       size: size, descriptorTable: try table.guestAddress(of: addresses.descriptorTable),
       availableRing: try table.guestAddress(of: addresses.availableRing),
-      usedRing: try table.guestAddress(of: addresses.usedRing), nextAvailable: nextAvailable)
+      usedRing: try table.guestAddress(of: addresses.usedRing), nextAvailable: nextAvailable,
+      usedRingMark: addresses.isLogged ? GuestAddress(addresses.log) : nil, isUsedRingMarked: addresses.isLogged)
+  }
+
+  /// Whether the front-end has said where the ring is, and shares that memory.
+  func isPlaced(in table: MemoryTable?) -> Bool {
+    guard let table, let addresses else { return false }
+    return table.contains(addresses)
   }
 }

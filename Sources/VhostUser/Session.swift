@@ -29,6 +29,9 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
   /// As the front-end wrote it, which need not match the steps that the device was led through.
   var status: DeviceStatus = []
   var table: MemoryTable?
+  /// Where the front-end wants to find what was written, when `isLogging`.
+  var log: DirtyLog?
+  var isLogging = false
   var channel: BackendChannel?
 
   /// A message that waits for the requests in flight; none behind it is read meanwhile.
@@ -142,6 +145,7 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
     device.host.reset()
     device.host.resume()
     table = nil
+    log = nil
     device.memory = nil
     do throws(HostError) {
       try device.host.detachMemory()

@@ -26,9 +26,11 @@ public enum VhostUserError: Error, Equatable, Sendable {
   case wrongRegionCount(UInt32, most: Int)
   /// A memory region that runs past the end of the front-end's address space.
   case regionEndless(userAddress: UInt64, byteCount: UInt64)
+  /// A memory region to take away that was never added.
+  case noSuchRegion(guestAddress: UInt64, byteCount: UInt64)
   /// A ring address that is in no region of the memory table.
   case notInMemoryTable(userAddress: UInt64)
-  /// A ring address before there was a memory table.
+  /// A ring address, or a memory region to take away, before there was any memory.
   case noMemoryTable
   /// The device has no such ring.
   case noSuchRing(UInt32, count: Int)
@@ -65,9 +67,11 @@ extension VhostUserError: CustomStringConvertible {
     case .wrongRegionCount(let count, let most): "a memory table of \(count) regions instead of 1 to \(most)"
     case .regionEndless(let address, let count):
       "a memory region of \(count) bytes at user address 0x\(String(address, radix: 16)) has no end"
+    case .noSuchRegion(let address, let count):
+      "a memory region of \(count) bytes at guest address 0x\(String(address, radix: 16)) is not in the memory table"
     case .notInMemoryTable(let address):
       "user address 0x\(String(address, radix: 16)) is in no region of the memory table"
-    case .noMemoryTable: "a ring address came before the memory table"
+    case .noMemoryTable: "a ring address, or a region to take away, came before any memory"
     case .noSuchRing(let index, let count): "ring \(index) of a device that has \(count)"
     case .illegalRingSize(let size, let ring): "ring \(ring): size \(size) is not a power of two from 1 to 32768"
     case .illegalRingBase(let base, let ring): "ring \(ring): base \(base) is beyond 65535"
@@ -91,6 +95,17 @@ func system<Result: ~Copyable>(
     return try body()
   } catch {
     throw .system(error)
+  }
+}
+
+/// Runs what describes guest memory and names its error as one of ours.
+func guestMemory<Result: ~Copyable>(
+  _ body: () throws(GuestMemoryError) -> Result
+) throws(VhostUserError) -> Result {
+  do {
+    return try body()
+  } catch {
+    throw .memory(error)
   }
 }
 

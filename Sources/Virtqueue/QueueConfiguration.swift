@@ -14,10 +14,12 @@ public struct QueueConfiguration: Equatable, Sendable {
   public var nextAvailable: UInt16
   /// Where stores to the used ring are marked in a dirty log, when not at `usedRing`.
   public var usedRingMark: GuestAddress?
+  /// Whether stores to the used ring are marked at all: a vhost-user front-end may see to its rings itself.
+  public var isUsedRingMarked: Bool
 
   public init(
     size: UInt16, descriptorTable: GuestAddress, availableRing: GuestAddress, usedRing: GuestAddress,
-    nextAvailable: UInt16 = 0, usedRingMark: GuestAddress? = nil
+    nextAvailable: UInt16 = 0, usedRingMark: GuestAddress? = nil, isUsedRingMarked: Bool = true
   ) {
     self.size = size
     self.descriptorTable = descriptorTable
@@ -25,6 +27,7 @@ public struct QueueConfiguration: Equatable, Sendable {
     self.usedRing = usedRing
     self.nextAvailable = nextAvailable
     self.usedRingMark = usedRingMark
+    self.isUsedRingMarked = isUsedRingMarked
   }
 }
 

@@ -48,7 +48,8 @@ public struct SplitVirtqueue: ~Copyable {
       RingLayout.availableRingAlignment, memory)
     let used = try Self.open(
       configuration.usedRing, RingLayout.usedRingByteCount(size: size, eventIndex: features.eventIndex),
-      RingLayout.usedRingAlignment, memory, markedAt: configuration.usedRingMark)
+      RingLayout.usedRingAlignment, configuration.isUsedRingMarked ? memory : try Self.unmarked(memory),
+      markedAt: configuration.usedRingMark)
     let nextAvailable = configuration.nextAvailable
     let nextUsed = used.acquire(at: RingLayout.indexOffset)
     guard nextAvailable &- nextUsed <= size else {
@@ -67,6 +68,10 @@ public struct SplitVirtqueue: ~Copyable {
     publishedUsed = nextUsed
     runStart = nextUsed
     waiting = WaitingChains(size: features.inOrder ? size : 0)
+  }
+
+  private static func unmarked(_ memory: GuestMemory) throws(VirtqueueError) -> GuestMemory {
+    do throws(GuestMemoryError) { return try memory.with(dirtyLog: nil) } catch { throw .memory(error) }
   }
 
   private static func open(

@@ -10,6 +10,7 @@ enum Wire {
   static let setOwner: UInt32 = 3
   static let setMemTable: UInt32 = 5
   static let setLogBase: UInt32 = 6
+  static let setLogFd: UInt32 = 7
   static let setVringNum: UInt32 = 8
   static let setVringAddr: UInt32 = 9
   static let setVringBase: UInt32 = 10
@@ -28,11 +29,15 @@ enum Wire {
   static let getInflightFd: UInt32 = 31
   static let resetDevice: UInt32 = 34
   static let vringKick: UInt32 = 35
+  static let getMaxMemSlots: UInt32 = 36
+  static let addMemReg: UInt32 = 37
+  static let remMemReg: UInt32 = 38
   static let setStatus: UInt32 = 39
   static let getStatus: UInt32 = 40
 
   static let version1: UInt64 = 1 << 32
   static let protocolFeatures: UInt64 = 1 << 30
+  static let logAll: UInt64 = 1 << 26
   static let eventIndex: UInt64 = 1 << 29
   static let indirect: UInt64 = 1 << 28
 
@@ -40,7 +45,10 @@ enum Wire {
   static let backendReq: UInt64 = 1 << 5
   static let config: UInt64 = 1 << 9
   static let inband: UInt64 = 1 << 14
-  static let all: UInt64 = 1 << 0 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 13 | 1 << 16
+  static let logShmfd: UInt64 = 1 << 1
+  static let memSlots: UInt64 = 1 << 15
+  static let all: UInt64 =
+    1 << 0 | logShmfd | replyAck | backendReq | config | 1 << 13 | memSlots | 1 << 16
 
   static let noDescriptor: UInt64 = 0x100
 }
@@ -117,8 +125,10 @@ final class Frontend {
   }
 
   /// Sends a request and expects exactly its answer.
-  func ask(_ request: UInt32, _ payload: [UInt8] = [], flags: UInt32 = 1) throws -> [UInt8] {
-    try send(request, payload, flags: flags)
+  func ask(
+    _ request: UInt32, _ payload: [UInt8] = [], descriptors: [Int32] = [], flags: UInt32 = 1
+  ) throws -> [UInt8] {
+    try send(request, payload, descriptors: descriptors, flags: flags)
     let answer = try #require(try answer())
     #expect(answer.request == request && answer.flags == 5)
     return answer.payload
