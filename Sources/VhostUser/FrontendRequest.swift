@@ -74,6 +74,7 @@ public enum FrontendRequest: UInt32, CaseIterable, Sendable {
     case .getMaxMemSlots, .addMemReg, .remMemReg: .memorySlots
     case .setBackendReqFd: .backendRequests
     case .getConfig, .setConfig: .config
+    case .getInflightFd, .setInflightFd: .inflightRegion
     case .resetDevice: .resetDevice
     case .vringKick: .inbandNotifications
     case .setStatus, .getStatus: .status

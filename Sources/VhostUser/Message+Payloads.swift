@@ -87,6 +87,12 @@ extension Message {
     return LogPlace(byteCount: reader.next(), fileOffset: reader.next())
   }
 
+  borrowing func inflightPlace() throws(VhostUserError) -> InflightPlace {
+    var reader = try reader(ofExactly: InflightPlace.byteCount)
+    return InflightPlace(
+      byteCount: reader.next(), fileOffset: reader.next(), queueCount: reader.next(), queueSize: reader.next())
+  }
+
   borrowing func config() throws(VhostUserError) -> ConfigPayload {
     let headerByteCount = ConfigPayload.headerByteCount
     guard payload.count >= headerByteCount else {
@@ -168,6 +174,27 @@ extension RegionPayload {
 struct LogPlace: Equatable {
   let byteCount: UInt64
   let fileOffset: UInt64
+}
+
+/// An in-flight region: where it is in its file, and what it is made for.
+struct InflightPlace: Equatable {
+  /// With the padding that front-ends insist on, though the protocol's text shows none.
+  static let byteCount = 24
+
+  let byteCount: UInt64
+  let fileOffset: UInt64
+  let queueCount: UInt16
+  let queueSize: UInt16
+
+  var encoded: [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.append(littleEndian: byteCount)
+    bytes.append(littleEndian: fileOffset)
+    bytes.append(littleEndian: queueCount)
+    bytes.append(littleEndian: queueSize)
+    bytes.append(littleEndian: UInt32(0))
+    return bytes
+  }
 }
 
 /// A piece of configuration space.

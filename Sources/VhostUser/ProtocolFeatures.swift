@@ -16,6 +16,8 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
   public static let backendRequests = ProtocolFeatures(rawValue: 1 << 5)
   /// `CONFIG`: the configuration space is the back-end's.
   public static let config = ProtocolFeatures(rawValue: 1 << 9)
+  /// `INFLIGHT_SHMFD`: requests in flight are noted in memory that outlives the back-end.
+  public static let inflightRegion = ProtocolFeatures(rawValue: 1 << 12)
   /// `RESET_DEVICE`: the device can be reset without a new connection.
   public static let resetDevice = ProtocolFeatures(rawValue: 1 << 13)
   /// `INBAND_NOTIFICATIONS`: kicks and calls may travel as messages.
@@ -31,6 +33,7 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
   /// What is offered unless said otherwise: everything but in-band notifications, which a front-end that has the choice
   /// would use in place of the much cheaper descriptors.
   public static let standard: ProtocolFeatures = [
-    .multiqueue, .sharedLog, .replyAck, .backendRequests, .config, .resetDevice, .memorySlots, .status,
+    .multiqueue, .sharedLog, .replyAck, .backendRequests, .config, .inflightRegion, .resetDevice, .memorySlots,
+    .status,
   ]
 }

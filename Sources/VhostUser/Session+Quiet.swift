@@ -26,7 +26,7 @@ extension Session where Device: ~Copyable {
 
   private func needsQuiet(_ message: borrowing Message) -> Bool {
     switch FrontendRequest(rawValue: message.request) {
-    case .setFeatures, .setMemTable, .addMemReg, .remMemReg, .setLogBase, .resetDevice: true
+    case .setFeatures, .setMemTable, .addMemReg, .remMemReg, .setLogBase, .setInflightFd, .resetDevice: true
     case .setStatus: message.payload.allSatisfy { $0 == 0 }
     case .getVringBase, .setVringNum, .setVringAddr, .setVringBase, .setVringEnable:
       // A message about a ring starts with its number; one that is too short is refused when it is taken apart.

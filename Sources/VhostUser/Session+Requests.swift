@@ -9,6 +9,8 @@ extension Session where Device: ~Copyable {
     case done
     /// The answer that this message always has.
     case reply([UInt8])
+    /// An answer of its own that is sent already.
+    case answered
     /// Nothing that this back-end can do.
     case unsupported
   }
@@ -27,6 +29,7 @@ extension Session where Device: ~Copyable {
     case .done:
       if isAwaited { try reply(to: message.request, UInt64(0).encoded) }
     case .reply(let payload): try reply(to: message.request, payload)
+    case .answered: break
     case .unsupported:
       // Without a way to refuse, the front-end would wait for an answer, or take for done what is not.
       let wantsContents = FrontendRequest(rawValue: message.request)?.hasReply ?? false
@@ -65,6 +68,10 @@ extension Session where Device: ~Copyable {
     case .setLogBase:
       try setLog(&message)
       return .reply(UInt64(0).encoded)
+    case .getInflightFd:
+      try sendInflightRegion(for: message)
+      return .answered
+    case .setInflightFd: try setInflightRegion(&message)
     // The log may be looked at at any time, so its owner needs no signal.
     case .setLogFd: try message.checkNoPayload()
     case .setBackendReqFd: try setBackendChannel(&message)
@@ -145,8 +152,8 @@ extension Session where Device: ~Copyable {
     device.host.reset()
     status = []
     for ring in rings {
-      ring.forgetPlace()
       try enable(ring, false)
+      try ring.forgetPlace()
     }
   }
 }

@@ -81,6 +81,8 @@ extension Session where Device: ~Copyable {
     case .setVringErr: ring.setError(notification)
     default:
       try ring.setKick(notification, on: loop) { [weak self, unowned ring] in self?.kickArrived(ring) }
+      // The driver may be waiting for what an earlier back-end did not finish, and then it never kicks.
+      if ring.inflight != nil { ring.isStarted = true }
     }
   }
 }

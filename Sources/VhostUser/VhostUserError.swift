@@ -38,6 +38,10 @@ public enum VhostUserError: Error, Equatable, Sendable {
   case illegalRingSize(UInt32, ring: Int)
   /// A next available index beyond 16 bits.
   case illegalRingBase(UInt32, ring: Int)
+  /// An in-flight region for more queues than there are, or for none, or for queues of a size that does not exist.
+  case illegalInflightRegion(queueCount: UInt16, queueSize: UInt16)
+  /// An in-flight region that has no room for its queues.
+  case inflightRegionTooShort(byteCount: UInt64, needed: UInt64)
   /// A ring without kick descriptor, which would have to be polled.
   case pollingNeeded(ring: Int)
   /// A device status that is no byte.
@@ -75,6 +79,9 @@ extension VhostUserError: CustomStringConvertible {
     case .noSuchRing(let index, let count): "ring \(index) of a device that has \(count)"
     case .illegalRingSize(let size, let ring): "ring \(ring): size \(size) is not a power of two from 1 to 32768"
     case .illegalRingBase(let base, let ring): "ring \(ring): base \(base) is beyond 65535"
+    case .illegalInflightRegion(let count, let size): "an in-flight region for \(count) queues of size \(size)"
+    case .inflightRegionTooShort(let count, let needed):
+      "an in-flight region of \(count) bytes, where \(needed) are needed"
     case .pollingNeeded(let ring): "ring \(ring) has no kick descriptor, and rings are not polled"
     case .illegalStatus(let status): "device status 0x\(String(status, radix: 16)) is more than a byte"
     case .memory(let error): error.description

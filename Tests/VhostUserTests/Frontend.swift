@@ -27,11 +27,13 @@ enum Wire {
   static let getConfig: UInt32 = 24
   static let setConfig: UInt32 = 25
   static let getInflightFd: UInt32 = 31
+  static let setInflightFd: UInt32 = 32
   static let resetDevice: UInt32 = 34
   static let vringKick: UInt32 = 35
   static let getMaxMemSlots: UInt32 = 36
   static let addMemReg: UInt32 = 37
   static let remMemReg: UInt32 = 38
+  static let getSharedObject: UInt32 = 41
   static let setStatus: UInt32 = 39
   static let getStatus: UInt32 = 40
 
@@ -47,8 +49,9 @@ enum Wire {
   static let inband: UInt64 = 1 << 14
   static let logShmfd: UInt64 = 1 << 1
   static let memSlots: UInt64 = 1 << 15
+  static let inflightShmfd: UInt64 = 1 << 12
   static let all: UInt64 =
-    1 << 0 | logShmfd | replyAck | backendReq | config | 1 << 13 | memSlots | 1 << 16
+    1 << 0 | logShmfd | replyAck | backendReq | config | inflightShmfd | 1 << 13 | memSlots | 1 << 16
 
   static let noDescriptor: UInt64 = 0x100
 }
@@ -70,6 +73,8 @@ final class Frontend {
   private(set) var error: VhostUserError?
   private(set) var brokenCount = 0
   var whenEnded: () -> Void = {}
+  /// What came with the last answer.
+  var descriptors = DescriptorList()
 
   convenience init(offering offered: ProtocolFeatures = .standard) throws {
     try self.init(ServedDevice(EchoDevice()), offering: offered)
@@ -118,8 +123,10 @@ final class Frontend {
   /// What the back-end has sent, if anything.
   func answer() throws -> Answer? {
     guard try socket?.waitUntilReadable(within: .zero) == true else { return nil }
-    guard let header = try socket?.receive(exactly: 12)?.bytes else { return nil }
-    let words = header.words
+    guard var header = try socket?.receive(exactly: 12, maximumDescriptors: 4) else { return nil }
+    descriptors = DescriptorList()
+    while let descriptor = header.descriptors.takeFirst() { descriptors.append(descriptor) }
+    let words = header.bytes.words
     let payload = words[2] == 0 ? [] : try socket?.receive(exactly: Int(words[2]), within: .seconds(1))?.bytes ?? []
     return Answer(request: words[0], flags: words[1], payload: payload)
   }

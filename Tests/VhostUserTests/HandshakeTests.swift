@@ -37,7 +37,7 @@ import VirtioCore
 
   @Test("what is not supported ends the connection when it cannot be refused")
   func silentRefusal() throws {
-    for (request, flags) in [(Wire.sendRarp, 1), (Wire.getInflightFd, 9), (UInt32(99), 1)] {
+    for (request, flags) in [(Wire.sendRarp, 1), (Wire.getSharedObject, 9), (UInt32(99), 1)] {
       let frontend = try Frontend()
       try frontend.send(request, number(1), flags: UInt32(flags))
       #expect(frontend.error == .unsupported(request: request))
