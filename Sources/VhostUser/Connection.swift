@@ -43,14 +43,16 @@ public struct Connection: ~Copyable, Sendable {
   }
 
   /// Sends a message.
-  /// - Parameter limit: how long to wait for room; as the connection says when nil.
+  /// - Parameters:
+  ///   - descriptors: borrowed for the call.
+  ///   - limit: how long to wait for room; as the connection says when nil.
   func send(
-    _ request: UInt32, flags: MessageFlags, payload: [UInt8], within limit: Duration? = nil
+    _ request: UInt32, flags: MessageFlags, payload: [UInt8], descriptors: [Int32] = [], within limit: Duration? = nil
   ) throws(VhostUserError) {
     let header = MessageHeader(request: request, flags: flags.union(.version1), payloadByteCount: payload.count)
     let limit = limit ?? self.limit
     try system { () throws(LinuxError) in
-      try socket.send(header.encoded + payload, within: limit)
+      try socket.send(header.encoded + payload, descriptors: descriptors, within: limit)
     }
   }
 }

@@ -49,8 +49,8 @@ public enum FrontendRequest: UInt32, CaseIterable, Sendable {
   var descriptorCounts: ClosedRange<Int> {
     switch self {
     case .setMemTable: 1...MemoryTable.mostRegions
-    case .setVringKick, .setVringCall, .setVringErr, .setLogBase, .remMemReg: 0...1
-    case .setLogFd, .setBackendReqFd, .setInflightFd, .gpuSetSocket, .addMemReg, .setDeviceStateFd: 1...1
+    case .setVringKick, .setVringCall, .setVringErr, .remMemReg: 0...1
+    case .setLogBase, .setLogFd, .setBackendReqFd, .setInflightFd, .gpuSetSocket, .addMemReg, .setDeviceStateFd: 1...1
     default: 0...0
     }
   }
@@ -60,7 +60,7 @@ public enum FrontendRequest: UInt32, CaseIterable, Sendable {
     switch self {
     case .getFeatures, .getVringBase, .getProtocolFeatures, .getQueueNum, .getConfig, .getStatus, .getMaxMemSlots,
       .iotlbMsg, .createCryptoSession, .postcopyAdvise, .postcopyEnd, .getInflightFd, .getSharedObject,
-      .setDeviceStateFd, .checkDeviceState, .getShmemConfig:
+      .setDeviceStateFd, .checkDeviceState, .getShmemConfig, .setLogBase:
       true
     default: false
     }
@@ -70,8 +70,11 @@ public enum FrontendRequest: UInt32, CaseIterable, Sendable {
   var neededFeature: ProtocolFeatures? {
     switch self {
     case .getQueueNum: .multiqueue
+    case .setLogBase: .sharedLog
+    case .getMaxMemSlots, .addMemReg, .remMemReg: .memorySlots
     case .setBackendReqFd: .backendRequests
     case .getConfig, .setConfig: .config
+    case .getInflightFd, .setInflightFd: .inflightRegion
     case .resetDevice: .resetDevice
     case .vringKick: .inbandNotifications
     case .setStatus, .getStatus: .status

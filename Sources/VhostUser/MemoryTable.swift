@@ -5,37 +5,78 @@ import LinuxIO
 struct MemoryTable {
   /// The most regions that one message may list.
   static let mostRegions = 32
+  /// The most regions that may be added one by one.
+  static let mostSlots = 509
 
   let memory: GuestMemory
-  private let regions: [RegionPayload]
+  private let regions: [Region]
+
+  private struct Region {
+    let description: RegionPayload
+    let mapped: MemoryRegion
+  }
+
+  private init(_ regions: [Region]) throws(VhostUserError) {
+    self.regions = regions
+    memory = try guestMemory { () throws(GuestMemoryError) in try GuestMemory(regions: regions.map(\.mapped)) }
+  }
 
   /// Maps each region's file from its start.
   /// - Parameter files: one descriptor for each region, in the same order.
-  init(_ regions: [RegionPayload], files: inout DescriptorList) throws(VhostUserError) {
-    var mapped: [MemoryRegion] = []
-    for region in regions {
-      guard !region.userAddress.addingReportingOverflow(region.byteCount).overflow else {
-        throw .regionEndless(userAddress: region.userAddress, byteCount: region.byteCount)
-      }
-      guard let file = files.takeFirst() else { break }
-      do throws(GuestMemoryError) {
-        mapped.append(
-          try MemoryRegion(
-            file: file, at: region.fileOffset, byteCount: region.byteCount, start: GuestAddress(region.guestAddress)))
-      } catch {
-        throw .memory(error)
-      }
+  init(_ descriptions: [RegionPayload], files: inout DescriptorList) throws(VhostUserError) {
+    var regions: [Region] = []
+    for description in descriptions { regions.append(try Self.map(description, &files)) }
+    try self.init(regions)
+  }
+
+  /// The table with one region more, whose descriptor is the next of `files`.
+  func adding(_ description: RegionPayload, files: inout DescriptorList) throws(VhostUserError) -> MemoryTable {
+    guard regions.count < Self.mostSlots else {
+      throw .wrongRegionCount(UInt32(regions.count + 1), most: Self.mostSlots)
     }
-    do throws(GuestMemoryError) { memory = try GuestMemory(regions: mapped) } catch { throw .memory(error) }
-    self.regions = regions
+    return try MemoryTable(regions + [Self.map(description, &files)])
+  }
+
+  /// The table without a region; nil when it was the last.
+  func removing(_ description: RegionPayload) throws(VhostUserError) -> MemoryTable? {
+    let rest = regions.filter { !$0.description.namesSame(as: description) }
+    guard rest.count < regions.count else {
+      throw .noSuchRegion(guestAddress: description.guestAddress, byteCount: description.byteCount)
+    }
+    return rest.isEmpty ? nil : try MemoryTable(rest)
   }
 
   /// The guest address of what the front-end's process sees at `userAddress`.
   func guestAddress(of userAddress: UInt64) throws(VhostUserError) -> GuestAddress {
-    for region in regions where userAddress &- region.userAddress < region.byteCount {
-      // Neither sum can overflow: both ends of the region were checked.
-      return GuestAddress(region.guestAddress + (userAddress - region.userAddress))
+    guard let region = region(of: userAddress) else { throw .notInMemoryTable(userAddress: userAddress) }
+    // Neither sum can overflow: both ends of the region were checked.
+    return GuestAddress(region.guestAddress + (userAddress - region.userAddress))
+  }
+
+  /// Whether a ring that the front-end's process sees at these addresses is in the table.
+  func contains(_ addresses: VringAddresses) -> Bool {
+    [addresses.descriptorTable, addresses.availableRing, addresses.usedRing].allSatisfy { region(of: $0) != nil }
+  }
+
+  private func region(of userAddress: UInt64) -> RegionPayload? {
+    regions.first { userAddress &- $0.description.userAddress < $0.description.byteCount }?.description
+  }
+
+  private static func map(
+    _ description: RegionPayload, _ files: inout DescriptorList
+  ) throws(VhostUserError) -> Region {
+    guard !description.userAddress.addingReportingOverflow(description.byteCount).overflow else {
+      throw .regionEndless(userAddress: description.userAddress, byteCount: description.byteCount)
     }
-    throw .notInMemoryTable(userAddress: userAddress)
+    guard let file = files.takeFirst() else { preconditionFailure("descriptors are counted before they are taken") }
+    let mapped: MemoryRegion
+    do throws(GuestMemoryError) {
+      mapped = try MemoryRegion(
+        file: file, at: description.fileOffset, byteCount: description.byteCount,
+        start: GuestAddress(description.guestAddress))
+    } catch {
+      throw .memory(error)
+    }
+    return Region(description: description, mapped: mapped)
   }
 }

@@ -73,10 +73,24 @@ extension Message {
     let expected = 8 + min(max(Int(count), room), MemoryTable.mostRegions) * RegionPayload.byteCount
     reader = try self.reader(ofExactly: expected)
     _ = reader.next(as: UInt64.self)
-    return (0..<count).map { _ in
-      RegionPayload(
-        guestAddress: reader.next(), byteCount: reader.next(), userAddress: reader.next(), fileOffset: reader.next())
-    }
+    return (0..<count).map { _ in RegionPayload(&reader) }
+  }
+
+  borrowing func memoryRegion() throws(VhostUserError) -> RegionPayload {
+    var reader = try reader(ofExactly: 8 + RegionPayload.byteCount)
+    _ = reader.next(as: UInt64.self)
+    return RegionPayload(&reader)
+  }
+
+  borrowing func logPlace() throws(VhostUserError) -> LogPlace {
+    var reader = try reader(ofExactly: 16)
+    return LogPlace(byteCount: reader.next(), fileOffset: reader.next())
+  }
+
+  borrowing func inflightPlace() throws(VhostUserError) -> InflightPlace {
+    var reader = try reader(ofExactly: InflightPlace.byteCount)
+    return InflightPlace(
+      byteCount: reader.next(), fileOffset: reader.next(), queueCount: reader.next(), queueSize: reader.next())
   }
 
   borrowing func config() throws(VhostUserError) -> ConfigPayload {
@@ -116,7 +130,16 @@ struct VringAddresses: Equatable {
   let descriptorTable: UInt64
   let usedRing: UInt64
   let availableRing: UInt64
+  /// Where the used ring counts as written, in the log's guest addresses.
   let log: UInt64
+
+  /// Whether stores to the used ring are to be logged.
+  var isLogged: Bool { flags & 1 != 0 }
+
+  /// Whether the ring is where the other is, however it is logged.
+  func haveSamePlaces(as other: VringAddresses) -> Bool {
+    descriptorTable == other.descriptorTable && usedRing == other.usedRing && availableRing == other.availableRing
+  }
 }
 
 /// Which ring a descriptor is for, and whether there is one.
@@ -133,6 +156,45 @@ struct RegionPayload: Equatable {
   let byteCount: UInt64
   let userAddress: UInt64
   let fileOffset: UInt64
+
+  /// Whether both name the same memory; where it is in which file does not count.
+  func namesSame(as other: RegionPayload) -> Bool {
+    guestAddress == other.guestAddress && byteCount == other.byteCount && userAddress == other.userAddress
+  }
+}
+
+extension RegionPayload {
+  fileprivate init(_ reader: inout PayloadReader) {
+    self.init(
+      guestAddress: reader.next(), byteCount: reader.next(), userAddress: reader.next(), fileOffset: reader.next())
+  }
+}
+
+/// Where a dirty log is in the file that came with the message.
+struct LogPlace: Equatable {
+  let byteCount: UInt64
+  let fileOffset: UInt64
+}
+
+/// An in-flight region: where it is in its file, and what it is made for.
+struct InflightPlace: Equatable {
+  /// With the padding that front-ends insist on, though the protocol's text shows none.
+  static let byteCount = 24
+
+  let byteCount: UInt64
+  let fileOffset: UInt64
+  let queueCount: UInt16
+  let queueSize: UInt16
+
+  var encoded: [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.append(littleEndian: byteCount)
+    bytes.append(littleEndian: fileOffset)
+    bytes.append(littleEndian: queueCount)
+    bytes.append(littleEndian: queueSize)
+    bytes.append(littleEndian: UInt32(0))
+    return bytes
+  }
 }
 
 /// A piece of configuration space.

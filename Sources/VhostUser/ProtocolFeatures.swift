@@ -8,16 +8,22 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
 
   /// `MQ`: the front-end may ask for the number of queues.
   public static let multiqueue = ProtocolFeatures(rawValue: 1 << 0)
+  /// `LOG_SHMFD`: the front-end shares a log of the pages that the back-end has written.
+  public static let sharedLog = ProtocolFeatures(rawValue: 1 << 1)
   /// `REPLY_ACK`: any message can be acknowledged.
   public static let replyAck = ProtocolFeatures(rawValue: 1 << 3)
   /// `BACKEND_REQ`: the back-end may send messages of its own.
   public static let backendRequests = ProtocolFeatures(rawValue: 1 << 5)
   /// `CONFIG`: the configuration space is the back-end's.
   public static let config = ProtocolFeatures(rawValue: 1 << 9)
+  /// `INFLIGHT_SHMFD`: requests in flight are noted in memory that outlives the back-end.
+  public static let inflightRegion = ProtocolFeatures(rawValue: 1 << 12)
   /// `RESET_DEVICE`: the device can be reset without a new connection.
   public static let resetDevice = ProtocolFeatures(rawValue: 1 << 13)
   /// `INBAND_NOTIFICATIONS`: kicks and calls may travel as messages.
   public static let inbandNotifications = ProtocolFeatures(rawValue: 1 << 14)
+  /// `CONFIGURE_MEM_SLOTS`: memory regions come and go one by one.
+  public static let memorySlots = ProtocolFeatures(rawValue: 1 << 15)
   /// `STATUS`: the back-end is told of the device status.
   public static let status = ProtocolFeatures(rawValue: 1 << 16)
 
@@ -27,6 +33,7 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
   /// What is offered unless said otherwise: everything but in-band notifications, which a front-end that has the choice
   /// would use in place of the much cheaper descriptors.
   public static let standard: ProtocolFeatures = [
-    .multiqueue, .replyAck, .backendRequests, .config, .resetDevice, .status,
+    .multiqueue, .sharedLog, .replyAck, .backendRequests, .config, .inflightRegion, .resetDevice, .memorySlots,
+    .status,
   ]
 }

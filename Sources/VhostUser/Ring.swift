@@ -1,5 +1,6 @@
 import GuestRAM
 import LinuxIO
+import VirtioCore
 import Virtqueue
 
 /// What a front-end has said of one virtqueue.
@@ -15,6 +16,9 @@ final class Ring {
   /// Whether it was kicked and not stopped since; a kick may come before everything is known of the ring.
   var isStarted = false
 
+  /// Where to keep which of its chains are in flight, if anywhere.
+  var inflight: InflightArea?
+
   private(set) var kick: NotificationDescriptor?
   private var kickWatch: EventLoop.Registration?
   private var call: NotificationDescriptor?
@@ -28,11 +32,14 @@ final class Ring {
   var isComplete: Bool { size != nil && addresses != nil }
 
   /// Forgets where the ring is and how far it has come, but not how its front-end is reached.
-  func forgetPlace() {
+  ///
+  /// What is noted as in flight is forgotten too, for the chains of a driver that is gone concern nobody.
+  func forgetPlace() throws(VhostUserError) {
     size = nil
     addresses = nil
     nextAvailable = 0
     isStarted = false
+    do throws(VirtqueueError) { try inflight?.erase() } catch { throw .host(.virtqueue(error)) }
   }
 
   /// Takes over the descriptor on which kicks arrive, in place of the one before.
@@ -93,6 +100,14 @@ final class Ring {
     return QueueConfiguration(
       size: size, descriptorTable: try table.guestAddress(of: addresses.descriptorTable),
       availableRing: try table.guestAddress(of: addresses.availableRing),
-      usedRing: try table.guestAddress(of: addresses.usedRing), nextAvailable: nextAvailable)
+      usedRing: try table.guestAddress(of: addresses.usedRing), nextAvailable: nextAvailable,
+      usedRingMark: addresses.isLogged ? GuestAddress(addresses.log) : nil, isUsedRingMarked: addresses.isLogged,
+      inflight: inflight)
+  }
+
+  /// Whether the front-end has said where the ring is, and shares that memory.
+  func isPlaced(in table: MemoryTable?) -> Bool {
+    guard let table, let addresses else { return false }
+    return table.contains(addresses)
   }
 }

@@ -29,8 +29,16 @@ public final class ServedDevice<Device: VirtioDevice & ~Copyable> {
   }
 
   /// A backend, a timer or the operator has news for the model.
+  ///
+  /// A device whose requests are finished elsewhere calls it for them too: messages of the front-end may wait for that.
   public func wake() {
     if host.wake() { lines.comeBack?() }
+    if host.isPaused, isQuiet { lines.drained?() }
+  }
+
+  /// Whether no request is under way. What a broken device has taken, it never gives back.
+  var isQuiet: Bool {
+    !host.hasChainsInFlight || host.isBroken
   }
 
   /// The features in use, what the driver broke, and all else that is the same for any device.
@@ -47,6 +55,8 @@ final class NotificationLines {
   var carrier: ((DeviceNotification) -> Void)?
   /// Asked to have the device served again soon.
   var comeBack: (() -> Void)?
+  /// Told when the paused device has finished its last request.
+  var drained: (() -> Void)?
 
   func carry(_ notification: DeviceNotification) {
     carrier?(notification)

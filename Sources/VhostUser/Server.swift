@@ -3,7 +3,7 @@ public import VirtioCore
 
 /// Serves a device on a socket, to one front-end after another.
 ///
-/// Whoever connects while another is served waits for its turn.
+/// Whoever connects while another is served waits for its turn, and so until the requests of the one before are finished.
 public final class Server<Device: VirtioDevice & ~Copyable> {
   /// What happens that an operator may want to know.
   public enum Event: Sendable {
@@ -39,10 +39,13 @@ public final class Server<Device: VirtioDevice & ~Copyable> {
   }
 
   /// Ends the session if there is one and listens no more.
-  public func end() {
-    session?.end()
+  ///
+  /// - Parameter drained: called once the device has finished the requests that it had; at once if it had none.
+  public func end(whenDrained drained: @escaping () -> Void = {}) {
     if let watch { loop.cancel(watch) }
     watch = nil
+    guard let session else { return drained() }
+    session.end(whenDrained: drained)
   }
 
   private func listen() throws(LinuxError) {

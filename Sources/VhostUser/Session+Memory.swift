@@ -2,7 +2,7 @@ import GuestRAM
 import LinuxIO
 import VirtioCore
 
-/// The memory table.
+/// The guest's memory, and the log of what is written to it.
 extension Session where Device: ~Copyable {
   /// Maps a new table in place of the one before; running rings go on in it.
   func setMemoryTable(_ message: inout Message) throws(VhostUserError) {
@@ -11,10 +11,59 @@ extension Session where Device: ~Copyable {
       throw .wrongDescriptorCount(
         request: message.request, count: message.descriptors.count, expected: regions.count...regions.count)
     }
-    let table = try MemoryTable(regions, files: &message.descriptors)
-    try host { () throws(HostError) in try device.host.attach(table.memory) }
+    try use(MemoryTable(regions, files: &message.descriptors))
+  }
+
+  func addRegion(_ message: inout Message) throws(VhostUserError) {
+    let region = try message.memoryRegion()
+    guard let table else { return try use(MemoryTable([region], files: &message.descriptors)) }
+    try use(table.adding(region, files: &message.descriptors))
+  }
+
+  /// Unmaps a region. A ring in it rests until its memory is there again.
+  func removeRegion(_ message: borrowing Message) throws(VhostUserError) {
+    let region = try message.memoryRegion()
+    guard let table else { throw .noMemoryTable }
+    try use(table.removing(region))
+  }
+
+  private func use(_ table: MemoryTable?) throws(VhostUserError) {
+    for ring in rings where !ring.isPlaced(in: table) { try close(ring) }
     self.table = table
-    device.memory = table.memory
-    report(.attached(table.memory))
+    if table != nil { return try attachMemory() }
+    device.memory = nil
+    try host { () throws(HostError) in try device.host.detachMemory() }
+  }
+
+  /// Gives the device the memory of the table, with the log when one is to be kept.
+  private func attachMemory() throws(VhostUserError) {
+    guard let table else { return }
+    let log = isLogging ? log : nil
+    let memory = try guestMemory { () throws(GuestMemoryError) in try table.memory.with(dirtyLog: log) }
+    try host { () throws(HostError) in try device.host.attach(memory) }
+    device.memory = memory
+    report(.attached(memory))
+  }
+}
+
+/// The log of pages that the device has written, which the front-end reads while the guest is on its way elsewhere.
+extension Session where Device: ~Copyable {
+  /// Takes over a log in place of the one before, which is written no more once this is answered.
+  func setLog(_ message: inout Message) throws(VhostUserError) {
+    let place = try message.logPlace()
+    guard let file = message.descriptors.takeFirst() else { return }
+    log = try guestMemory { () throws(GuestMemoryError) in
+      let log = try DirtyLog(file: file, at: place.fileOffset, byteCount: place.byteCount)
+      _ = try table?.memory.with(dirtyLog: log)
+      return log
+    }
+    if isLogging { try attachMemory() }
+  }
+
+  /// Starts or stops to keep the log: `VHOST_F_LOG_ALL`.
+  func setLogging(_ isLogging: Bool) throws(VhostUserError) {
+    guard isLogging != self.isLogging else { return }
+    self.isLogging = isLogging
+    if log != nil { try attachMemory() }
   }
 }

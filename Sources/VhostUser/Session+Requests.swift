@@ -9,12 +9,17 @@ extension Session where Device: ~Copyable {
     case done
     /// The answer that this message always has.
     case reply([UInt8])
+    /// An answer of its own that is sent already.
+    case answered
     /// Nothing that this back-end can do.
     case unsupported
   }
 
-  /// `VHOST_USER_F_PROTOCOL_FEATURES`, a feature bit that no driver sees.
+  /// `VHOST_USER_F_PROTOCOL_FEATURES` and `VHOST_F_LOG_ALL`, feature bits that no driver sees.
   private static var protocolFeaturesBit: UInt64 { 1 << 30 }
+  private static var logBit: UInt64 { 1 << 26 }
+
+  private var offeredBits: UInt64 { Self.protocolFeaturesBit | (offered.contains(.sharedLog) ? Self.logBit : 0) }
 
   /// Does what a message asks for, and answers when an answer is due.
   func answer(_ message: inout Message) throws(VhostUserError) {
@@ -24,6 +29,7 @@ extension Session where Device: ~Copyable {
     case .done:
       if isAwaited { try reply(to: message.request, UInt64(0).encoded) }
     case .reply(let payload): try reply(to: message.request, payload)
+    case .answered: break
     case .unsupported:
       // Without a way to refuse, the front-end would wait for an answer, or take for done what is not.
       let wantsContents = FrontendRequest(rawValue: message.request)?.hasReply ?? false
@@ -45,7 +51,7 @@ extension Session where Device: ~Copyable {
     }
     if let needed = request.neededFeature, !protocolFeatures.isSuperset(of: needed) { return .unsupported }
     switch request {
-    case .getFeatures, .getProtocolFeatures, .getQueueNum, .getStatus, .getConfig:
+    case .getFeatures, .getProtocolFeatures, .getQueueNum, .getStatus, .getConfig, .getMaxMemSlots:
       return .reply(try contents(for: request, message))
     case .getVringBase: return .reply(try stopRing(try message.vringState()).encoded)
     case .setFeatures: try setFeatures(try message.number())
@@ -57,6 +63,17 @@ extension Session where Device: ~Copyable {
       try message.checkNoPayload()
       try resetDevice()
     case .setMemTable: try setMemoryTable(&message)
+    case .addMemReg: try addRegion(&message)
+    case .remMemReg: try removeRegion(message)
+    case .setLogBase:
+      try setLog(&message)
+      return .reply(UInt64(0).encoded)
+    case .getInflightFd:
+      try sendInflightRegion(for: message)
+      return .answered
+    case .setInflightFd: try setInflightRegion(&message)
+    // The log may be looked at at any time, so its owner needs no signal.
+    case .setLogFd: try message.checkNoPayload()
     case .setBackendReqFd: try setBackendChannel(&message)
     case .setVringNum, .setVringAddr, .setVringBase, .setVringKick, .setVringCall, .setVringErr, .setVringEnable,
       .vringKick:
@@ -76,20 +93,25 @@ extension Session where Device: ~Copyable {
     }
     try message.checkNoPayload()
     return switch request {
-    case .getFeatures: (device.host.offeredFeatures.low | Self.protocolFeaturesBit).encoded
+    case .getFeatures: (device.host.offeredFeatures.low | offeredBits).encoded
     case .getProtocolFeatures: offered.rawValue.encoded
     case .getQueueNum: UInt64(rings.count).encoded
+    case .getMaxMemSlots: UInt64(MemoryTable.mostSlots).encoded
     default: UInt64(status.union(device.host.status.intersection(.needsReset)).rawValue).encoded
     }
   }
 
   /// A front-end that leaves the protocol's bit out never enables a ring, so all of them are.
   private func setFeatures(_ bits: UInt64) throws(VhostUserError) {
-    let chosen = Features(low: bits & ~Self.protocolFeaturesBit)
+    let chosen = Features(low: bits & ~offeredBits)
     guard chosen.isSubset(of: device.host.offeredFeatures) else { throw .featuresNotOffered(bits) }
+    let isLogging = bits & offeredBits & Self.logBit != 0
     // User-Mode Linux does not say when a driver goes: the next one chooses its features with the rings still started.
-    if rings.contains(where: \.isStarted) { try resetDevice() }
+    // A front-end that only begins or ends to log what its driver has written means no other driver.
+    let isSameDriver = isLogging != self.isLogging && chosen == device.host.features
+    if rings.contains(where: \.isStarted), !isSameDriver { try resetDevice() }
     try host { () throws(HostError) in try device.host.acceptFeatures(chosen) }
+    try setLogging(isLogging)
     guard bits & Self.protocolFeaturesBit == 0 else { return }
     for ring in rings { try enable(ring, true) }
   }
@@ -130,8 +152,8 @@ extension Session where Device: ~Copyable {
     device.host.reset()
     status = []
     for ring in rings {
-      ring.forgetPlace()
       try enable(ring, false)
+      try ring.forgetPlace()
     }
   }
 }

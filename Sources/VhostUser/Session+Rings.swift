@@ -47,7 +47,8 @@ extension Session where Device: ~Copyable {
     let ring = try ring(addresses.index)
     guard let table else { throw .noMemoryTable }
     guard ring.addresses != addresses else { return }
-    try stop(ring)
+    // Where it is logged may change while the ring runs, and then it goes on.
+    if ring.addresses?.haveSamePlaces(as: addresses) == true { try close(ring) } else { try stop(ring) }
     ring.addresses = addresses
     _ = try ring.configuration(in: table)
   }
@@ -80,6 +81,8 @@ extension Session where Device: ~Copyable {
     case .setVringErr: ring.setError(notification)
     default:
       try ring.setKick(notification, on: loop) { [weak self, unowned ring] in self?.kickArrived(ring) }
+      // The driver may be waiting for what an earlier back-end did not finish, and then it never kicks.
+      if ring.inflight != nil { ring.isStarted = true }
     }
   }
 }
@@ -108,7 +111,7 @@ extension Session where Device: ~Copyable {
   func openRings() throws(VhostUserError) {
     guard let table, !device.host.features.isEmpty else { return }
     for ring in rings where ring.isStarted && ring.isEnabled && !device.host.isRunning(ring.index) {
-      guard let configuration = try ring.configuration(in: table) else { continue }
+      guard ring.isPlaced(in: table), let configuration = try ring.configuration(in: table) else { continue }
       guard device.host.features.contains(.version1) else { throw .host(.legacyDriver) }
       try host { () throws(HostError) in try device.host.startQueue(ring.index, configuration) }
       serve(ring)
@@ -139,7 +142,8 @@ extension Session where Device: ~Copyable {
     if ring.isComplete { ring.isStarted = false }
   }
 
-  private func close(_ ring: Ring) throws(VhostUserError) {
+  /// Closes the device's queue; the ring itself stays started, and goes on from there when it is opened again.
+  func close(_ ring: Ring) throws(VhostUserError) {
     guard device.host.isRunning(ring.index) else { return }
     ring.nextAvailable = try host { () throws(HostError) in try device.host.stopQueue(ring.index) }
   }

@@ -5,9 +5,10 @@ public import Virtqueue
 
 /// One front-end's use of a device, from the connection to its end.
 ///
-/// It lives on the event loop's thread, and so do the kicks: a message never races a request. Whatever the front-end
-/// sends, the worst that happens is the end of its session. Then the device is reset, its memory unmapped and every
-/// descriptor closed; the connection itself closes with this object.
+/// It lives on the event loop's thread, and so do the kicks: a message never races a request. A message that would pull
+/// memory or a ring from under requests in flight waits until they are finished. Whatever the front-end sends, the worst
+/// that happens is the end of its session. Then the device is reset, its memory unmapped and every descriptor closed; the
+/// connection itself closes with this object.
 public final class Session<Device: VirtioDevice & ~Copyable> {
   /// What happens during a session that its owner may want to know.
   public enum Event: Sendable {
@@ -15,7 +16,7 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
     case attached(GuestMemory)
     /// The driver broke a queue; the device serves nothing until it is reset.
     case broken(VirtqueueError)
-    /// The front-end has gone, or is turned away for the error.
+    /// The front-end has gone, or is turned away for the error, and every request of its driver is finished.
     case ended(VhostUserError?)
   }
 
@@ -28,14 +29,29 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
   /// As the front-end wrote it, which need not match the steps that the device was led through.
   var status: DeviceStatus = []
   var table: MemoryTable?
+  /// Where the front-end wants to find what was written, when `isLogging`.
+  var log: DirtyLog?
+  var isLogging = false
   var channel: BackendChannel?
+
+  /// A message that waits for the requests in flight; none behind it is read meanwhile.
+  var keptMessage: Message?
 
   let report: (Event) -> Void
   private let attention: Eventfd
   private var watches: [EventLoop.Registration] = []
-  private var isOpen = true
+  private var socketWatch: EventLoop.Registration?
+  private var phase = Phase.open
+  private var drainedHandlers: [() -> Void] = []
   private var failure: VhostUserError?
   private var waitingRing: Int?
+
+  private enum Phase {
+    case open
+    /// Nothing more is taken from the front-end; requests in flight are being finished.
+    case draining(VhostUserError?)
+    case ended
+  }
 
   /// Starts to serve a front-end.
   /// - Parameters:
@@ -54,22 +70,39 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
     self.connection = connection
     rings = (0..<device.host.queueCount).map { Ring(index: $0) }
     attention = try Eventfd()
-    watches.append(try loop.watch(self.connection.descriptor) { [weak self] in self?.receive() })
+    try listen()
     watches.append(try loop.watch(attention.descriptor.rawValue) { [weak self] in self?.attend() })
     device.lines.carrier = { [weak self] in self?.carry($0) }
     device.lines.comeBack = { [weak self] in self?.comeBack() }
+    device.lines.drained = { [weak self] in self?.goOn() }
     guarded { () throws(VhostUserError) in try resetDevice() }
   }
 
-  /// Ends the session from this side.
-  public func end() {
+  /// Ends the session from this side: at once for the front-end, for the device as soon as its requests are finished.
+  ///
+  /// - Parameter drained: called when all is over, after `Event.ended`; at once if it is over already.
+  public func end(whenDrained drained: @escaping () -> Void = {}) {
+    if case .ended = phase { return drained() }
+    drainedHandlers.append(drained)
     finish(nil)
+  }
+
+  /// Takes messages from the front-end, until `stopListening`.
+  func listen() throws(LinuxError) {
+    guard socketWatch == nil else { return }
+    socketWatch = try loop.watch(connection.descriptor) { [weak self] in self?.receive() }
+  }
+
+  /// Leaves further messages, and even a hang-up, unread.
+  func stopListening() {
+    if let socketWatch { loop.cancel(socketWatch) }
+    socketWatch = nil
   }
 
   private func receive() {
     guarded { () throws(VhostUserError) in
-      guard var message = try connection.receive() else { return finish(nil) }
-      try answer(&message)
+      guard let message = try connection.receive() else { return finish(nil) }
+      try take(message)
     }
   }
 
@@ -83,16 +116,36 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
   }
 
   private func finish(_ error: VhostUserError?) {
-    guard isOpen else { return }
-    isOpen = false
+    guard case .open = phase else { return }
+    phase = .draining(error)
+    stopListening()
+    keptMessage = nil
+    if device.isQuiet { return close(error) }
+    device.host.pause()
+  }
+
+  /// What waited for the requests in flight can be done now.
+  private func goOn() {
+    switch phase {
+    case .open: goOnWithMessage()
+    case .draining(let error): close(error)
+    case .ended: break
+    }
+  }
+
+  private func close(_ error: VhostUserError?) {
+    phase = .ended
     for watch in watches { loop.cancel(watch) }
     device.lines.carrier = nil
     device.lines.comeBack = nil
+    device.lines.drained = nil
     channel?.close()
     channel = nil
     for ring in rings { ring.removeDescriptors(from: loop) }
     device.host.reset()
+    device.host.resume()
     table = nil
+    log = nil
     device.memory = nil
     do throws(HostError) {
       try device.host.detachMemory()
@@ -100,6 +153,8 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
     } catch {
       report(.ended(.host(error)))
     }
+    for drained in drainedHandlers { drained() }
+    drainedHandlers = []
   }
 }
 

@@ -26,9 +26,11 @@ public enum VhostUserError: Error, Equatable, Sendable {
   case wrongRegionCount(UInt32, most: Int)
   /// A memory region that runs past the end of the front-end's address space.
   case regionEndless(userAddress: UInt64, byteCount: UInt64)
+  /// A memory region to take away that was never added.
+  case noSuchRegion(guestAddress: UInt64, byteCount: UInt64)
   /// A ring address that is in no region of the memory table.
   case notInMemoryTable(userAddress: UInt64)
-  /// A ring address before there was a memory table.
+  /// A ring address, or a memory region to take away, before there was any memory.
   case noMemoryTable
   /// The device has no such ring.
   case noSuchRing(UInt32, count: Int)
@@ -36,6 +38,10 @@ public enum VhostUserError: Error, Equatable, Sendable {
   case illegalRingSize(UInt32, ring: Int)
   /// A next available index beyond 16 bits.
   case illegalRingBase(UInt32, ring: Int)
+  /// An in-flight region for more queues than there are, or for none, or for queues of a size that does not exist.
+  case illegalInflightRegion(queueCount: UInt16, queueSize: UInt16)
+  /// An in-flight region that has no room for its queues.
+  case inflightRegionTooShort(byteCount: UInt64, needed: UInt64)
   /// A ring without kick descriptor, which would have to be polled.
   case pollingNeeded(ring: Int)
   /// A device status that is no byte.
@@ -65,12 +71,17 @@ extension VhostUserError: CustomStringConvertible {
     case .wrongRegionCount(let count, let most): "a memory table of \(count) regions instead of 1 to \(most)"
     case .regionEndless(let address, let count):
       "a memory region of \(count) bytes at user address 0x\(String(address, radix: 16)) has no end"
+    case .noSuchRegion(let address, let count):
+      "a memory region of \(count) bytes at guest address 0x\(String(address, radix: 16)) is not in the memory table"
     case .notInMemoryTable(let address):
       "user address 0x\(String(address, radix: 16)) is in no region of the memory table"
-    case .noMemoryTable: "a ring address came before the memory table"
+    case .noMemoryTable: "a ring address, or a region to take away, came before any memory"
     case .noSuchRing(let index, let count): "ring \(index) of a device that has \(count)"
     case .illegalRingSize(let size, let ring): "ring \(ring): size \(size) is not a power of two from 1 to 32768"
     case .illegalRingBase(let base, let ring): "ring \(ring): base \(base) is beyond 65535"
+    case .illegalInflightRegion(let count, let size): "an in-flight region for \(count) queues of size \(size)"
+    case .inflightRegionTooShort(let count, let needed):
+      "an in-flight region of \(count) bytes, where \(needed) are needed"
     case .pollingNeeded(let ring): "ring \(ring) has no kick descriptor, and rings are not polled"
     case .illegalStatus(let status): "device status 0x\(String(status, radix: 16)) is more than a byte"
     case .memory(let error): error.description
@@ -91,6 +102,17 @@ func system<Result: ~Copyable>(
     return try body()
   } catch {
     throw .system(error)
+  }
+}
+
+/// Runs what describes guest memory and names its error as one of ours.
+func guestMemory<Result: ~Copyable>(
+  _ body: () throws(GuestMemoryError) -> Result
+) throws(VhostUserError) -> Result {
+  do {
+    return try body()
+  } catch {
+    throw .memory(error)
   }
 }
 

@@ -14,10 +14,16 @@ public struct QueueConfiguration: Equatable, Sendable {
   public var nextAvailable: UInt16
   /// Where stores to the used ring are marked in a dirty log, when not at `usedRing`.
   public var usedRingMark: GuestAddress?
+  /// Whether stores to the used ring are marked at all: a vhost-user front-end may see to its rings itself.
+  public var isUsedRingMarked: Bool
+  /// Where to keep, for a successor, which chains are in flight; nil to keep it nowhere. It decides what the queue goes on
+  /// from, and not `nextAvailable`.
+  public var inflight: InflightArea?
 
   public init(
     size: UInt16, descriptorTable: GuestAddress, availableRing: GuestAddress, usedRing: GuestAddress,
-    nextAvailable: UInt16 = 0, usedRingMark: GuestAddress? = nil
+    nextAvailable: UInt16 = 0, usedRingMark: GuestAddress? = nil, isUsedRingMarked: Bool = true,
+    inflight: InflightArea? = nil
   ) {
     self.size = size
     self.descriptorTable = descriptorTable
@@ -25,6 +31,8 @@ public struct QueueConfiguration: Equatable, Sendable {
     self.usedRing = usedRing
     self.nextAvailable = nextAvailable
     self.usedRingMark = usedRingMark
+    self.isUsedRingMarked = isUsedRingMarked
+    self.inflight = inflight
   }
 }
 

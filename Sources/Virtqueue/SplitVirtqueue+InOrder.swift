@@ -51,6 +51,7 @@ extension SplitVirtqueue {
     // The id and the length at once; nobody looks at them before they are published.
     used.store(
       UInt64(writtenByteCount) &<< 32 | UInt64(head), at: RingLayout.usedOffset(slot: runStart & (size &- 1)))
+    if tracker != nil { trackGiven(head) }
     giveIndex &+= 1
     if !isComplete { runStart = giveIndex }
   }

@@ -32,8 +32,13 @@ public struct SplitVirtqueue: ~Copyable {
   /// The used index of the first chain of a run that one element stands for; `giveIndex` when there is none.
   @usableFromInline var runStart: UInt16
   @usableFromInline var waiting: WaitingChains
+  /// Tells a successor what is in flight; nil as a rule.
+  @usableFromInline let tracker: InflightTracker?
 
   /// Opens the three parts of the ring and goes on from `configuration.nextAvailable` and the used index in memory.
+  ///
+  /// With an in-flight area it goes on from what the area says instead: with the chains that an earlier back-end has not
+  /// given back, and then with those that it has not taken.
   public init(
     _ configuration: QueueConfiguration, features: RingFeatures, memory: GuestMemory
   ) throws(VirtqueueError) {
@@ -48,9 +53,12 @@ public struct SplitVirtqueue: ~Copyable {
       RingLayout.availableRingAlignment, memory)
     let used = try Self.open(
       configuration.usedRing, RingLayout.usedRingByteCount(size: size, eventIndex: features.eventIndex),
-      RingLayout.usedRingAlignment, memory, markedAt: configuration.usedRingMark)
-    let nextAvailable = configuration.nextAvailable
+      RingLayout.usedRingAlignment, configuration.isUsedRingMarked ? memory : try Self.unmarked(memory),
+      markedAt: configuration.usedRingMark)
     let nextUsed = used.acquire(at: RingLayout.indexOffset)
+    var tracker: InflightTracker?
+    if let area = configuration.inflight { tracker = try InflightTracker(area, size: size, usedIndex: nextUsed) }
+    let nextAvailable = tracker == nil ? configuration.nextAvailable : nextUsed
     guard nextAvailable &- nextUsed <= size else {
       throw .usedIndexDoesNotFit(used: nextUsed, nextAvailable: nextAvailable, size: size)
     }
@@ -61,12 +69,17 @@ public struct SplitVirtqueue: ~Copyable {
     self.available = available
     self.used = used
     takeIndex = nextAvailable
-    seenAvailable = nextAvailable
+    self.tracker = tracker
+    seenAvailable = nextAvailable &+ (tracker?.unfinishedCount ?? 0)
     turnStart = nextAvailable
     giveIndex = nextUsed
     publishedUsed = nextUsed
     runStart = nextUsed
     waiting = WaitingChains(size: features.inOrder ? size : 0)
+  }
+
+  private static func unmarked(_ memory: GuestMemory) throws(VirtqueueError) -> GuestMemory {
+    do throws(GuestMemoryError) { return try memory.with(dirtyLog: nil) } catch { throw .memory(error) }
   }
 
   private static func open(
@@ -96,8 +109,9 @@ public struct SplitVirtqueue: ~Copyable {
     if nextAvailable == seenAvailable {
       guard nextAvailable &- turnStart < size, try look() else { return nil }
     }
-    let head = available.load(
+    var head = available.load(
       UInt16.self, at: RingLayout.availableOffset(slot: nextAvailable & (size &- 1)))
+    if tracker != nil { head = track(head) }
     guard head < size else { throw .headOutOfRange(head: head, size: size) }
     let chain = DescriptorChain(
       head: head, position: nextAvailable, table: descriptors.share(), size: size,
@@ -142,6 +156,7 @@ public struct SplitVirtqueue: ~Copyable {
   public mutating func putBack(_ chain: consuming DescriptorChain) {
     precondition(chain.position == nextAvailable &- 1, "only the chain taken last can be put back")
     takeIndex &-= 1
+    tracker?.putBack(chain.head)
   }
 
   /// Lets the driver see everything that was given back, and begins a new turn.
@@ -152,5 +167,6 @@ public struct SplitVirtqueue: ~Copyable {
     used.publish(nextUsed, at: RingLayout.indexOffset)
     publishedUsed = nextUsed
     runStart = nextUsed
+    if tracker != nil { trackPublished() }
   }
 }

@@ -26,6 +26,12 @@ public enum VirtqueueError: Error, Equatable, Sendable {
   case indirectWithNext(head: UInt16)
   /// An indirect table whose length is 0, no multiple of 16, or more than 32768 descriptors (2.7.5.3).
   case illegalIndirectLength(head: UInt16, byteCount: UInt32)
+  /// An in-flight area that has fewer entries than the queue descriptors, or another number than it was made for.
+  case inflightAreaTooSmall(entryCount: UInt16, size: UInt16)
+  /// An in-flight area of a layout that nobody here knows.
+  case inflightAreaUnknown(features: UInt64, version: UInt16)
+  /// An in-flight area that speaks of chains that this ring cannot have in flight.
+  case inflightAreaBroken(head: UInt16, size: UInt16)
   /// A ring or a buffer is not guest memory, or not aligned.
   case memory(GuestMemoryError)
   /// The device's own rules of what a buffer holds are broken, by what it says.
@@ -49,6 +55,11 @@ extension VirtqueueError: CustomStringConvertible {
     case .indirectInsideIndirect(let head): "chain \(head) has an indirect table inside an indirect table"
     case .indirectWithNext(let head): "chain \(head) has a descriptor that is indirect and has a next"
     case .illegalIndirectLength(let head, let byteCount): "chain \(head) has an indirect table of \(byteCount) bytes"
+    case .inflightAreaTooSmall(let count, let size): "an in-flight area of \(count) entries, where \(size) are needed"
+    case .inflightAreaUnknown(let features, let version):
+      "an in-flight area of version \(version) with features 0x\(String(features, radix: 16)), which is not known"
+    case .inflightAreaBroken(let head, let size):
+      "an in-flight area names chain \(head), which cannot be in flight on this ring of \(size)"
     case .memory(let error): error.description
     case .malformedRequest(let what): what
     }

@@ -10,6 +10,7 @@ enum Wire {
   static let setOwner: UInt32 = 3
   static let setMemTable: UInt32 = 5
   static let setLogBase: UInt32 = 6
+  static let setLogFd: UInt32 = 7
   static let setVringNum: UInt32 = 8
   static let setVringAddr: UInt32 = 9
   static let setVringBase: UInt32 = 10
@@ -26,13 +27,19 @@ enum Wire {
   static let getConfig: UInt32 = 24
   static let setConfig: UInt32 = 25
   static let getInflightFd: UInt32 = 31
+  static let setInflightFd: UInt32 = 32
   static let resetDevice: UInt32 = 34
   static let vringKick: UInt32 = 35
+  static let getMaxMemSlots: UInt32 = 36
+  static let addMemReg: UInt32 = 37
+  static let remMemReg: UInt32 = 38
+  static let getSharedObject: UInt32 = 41
   static let setStatus: UInt32 = 39
   static let getStatus: UInt32 = 40
 
   static let version1: UInt64 = 1 << 32
   static let protocolFeatures: UInt64 = 1 << 30
+  static let logAll: UInt64 = 1 << 26
   static let eventIndex: UInt64 = 1 << 29
   static let indirect: UInt64 = 1 << 28
 
@@ -40,7 +47,11 @@ enum Wire {
   static let backendReq: UInt64 = 1 << 5
   static let config: UInt64 = 1 << 9
   static let inband: UInt64 = 1 << 14
-  static let all: UInt64 = 1 << 0 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 13 | 1 << 16
+  static let logShmfd: UInt64 = 1 << 1
+  static let memSlots: UInt64 = 1 << 15
+  static let inflightShmfd: UInt64 = 1 << 12
+  static let all: UInt64 =
+    1 << 0 | logShmfd | replyAck | backendReq | config | inflightShmfd | 1 << 13 | memSlots | 1 << 16
 
   static let noDescriptor: UInt64 = 0x100
 }
@@ -61,6 +72,9 @@ final class Frontend {
   private(set) var isEnded = false
   private(set) var error: VhostUserError?
   private(set) var brokenCount = 0
+  var whenEnded: () -> Void = {}
+  /// What came with the last answer.
+  var descriptors = DescriptorList()
 
   convenience init(offering offered: ProtocolFeatures = .standard) throws {
     try self.init(ServedDevice(EchoDevice()), offering: offered)
@@ -81,8 +95,16 @@ final class Frontend {
       case .ended(let error):
         isEnded = true
         self.error = error
+        whenEnded()
       }
     }
+  }
+
+  /// A front-end of somebody else's session.
+  init(connectedTo path: String, serving device: ServedDevice<EchoDevice>, on loop: EventLoop) throws {
+    self.device = device
+    self.loop = loop
+    socket = try UnixSocket.connect(to: path)
   }
 
   func pump() throws {
@@ -101,15 +123,19 @@ final class Frontend {
   /// What the back-end has sent, if anything.
   func answer() throws -> Answer? {
     guard try socket?.waitUntilReadable(within: .zero) == true else { return nil }
-    guard let header = try socket?.receive(exactly: 12)?.bytes else { return nil }
-    let words = header.words
+    guard var header = try socket?.receive(exactly: 12, maximumDescriptors: 4) else { return nil }
+    descriptors = DescriptorList()
+    while let descriptor = header.descriptors.takeFirst() { descriptors.append(descriptor) }
+    let words = header.bytes.words
     let payload = words[2] == 0 ? [] : try socket?.receive(exactly: Int(words[2]), within: .seconds(1))?.bytes ?? []
     return Answer(request: words[0], flags: words[1], payload: payload)
   }
 
   /// Sends a request and expects exactly its answer.
-  func ask(_ request: UInt32, _ payload: [UInt8] = [], flags: UInt32 = 1) throws -> [UInt8] {
-    try send(request, payload, flags: flags)
+  func ask(
+    _ request: UInt32, _ payload: [UInt8] = [], descriptors: [Int32] = [], flags: UInt32 = 1
+  ) throws -> [UInt8] {
+    try send(request, payload, descriptors: descriptors, flags: flags)
     let answer = try #require(try answer())
     #expect(answer.request == request && answer.flags == 5)
     return answer.payload
@@ -131,6 +157,13 @@ final class Frontend {
 
   func close() throws {
     socket = nil
+    try pump()
+  }
+
+  /// Has the asynchronous device answer so many of the requests that it has.
+  func finish(_ count: Int) throws {
+    device.update { $0.finish(count) }
+    device.wake()
     try pump()
   }
 }

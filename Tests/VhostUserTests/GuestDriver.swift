@@ -5,6 +5,8 @@ import Testing
 ///
 /// Two regions of one file, at offsets: the rings are in the first, the buffers in the second.
 final class GuestDriver {
+  typealias Region = (guest: UInt64, size: UInt64, user: UInt64, offset: Int)
+
   static let ringRegion = (guest: UInt64(0), size: UInt64(0x10000), user: UInt64(0x7f00_0000_0000), offset: 0x10000)
   static let dataRegion = (
     guest: UInt64(1) << 32, size: UInt64(0x8000), user: UInt64(0x7e00_0000_0000), offset: 0x40000
@@ -29,14 +31,24 @@ final class GuestDriver {
       }
   }
 
-  static func addresses(ring: UInt32) -> [UInt8] {
-    let base = ringRegion.user + UInt64(ring) * 0x4000
-    return words(ring, 0) + number(base) + number(base + 0x2000) + number(base + 0x1000) + number(0)
+  /// The payload that adds or removes one region.
+  static func region(_ region: Region) -> [UInt8] {
+    number(0) + number(region.guest) + number(region.size) + number(region.user) + number(UInt64(region.offset))
   }
 
-  /// The messages that set a ring up, without enabling it.
+  static func addresses(ring: UInt32, log: UInt64? = nil) -> [UInt8] {
+    let base = ringRegion.user + UInt64(ring) * 0x4000
+    return words(ring, log == nil ? 0 : 1) + number(base) + number(base + 0x2000) + number(base + 0x1000)
+      + number(log ?? 0)
+  }
+
+  /// The messages that share memory and set a ring up, without enabling it.
   func setUp(_ frontend: Frontend, ring: UInt32 = 0, base: UInt32 = 0) throws {
     try frontend.send(Wire.setMemTable, Self.table(), descriptors: [memory.number, memory.number])
+    try setUpRing(frontend, ring: ring, base: base)
+  }
+
+  func setUpRing(_ frontend: Frontend, ring: UInt32 = 0, base: UInt32 = 0) throws {
     try frontend.send(Wire.setVringNum, words(ring, Self.size))
     try frontend.send(Wire.setVringBase, words(ring, base))
     try frontend.send(Wire.setVringAddr, Self.addresses(ring: ring))
@@ -45,6 +57,7 @@ final class GuestDriver {
   }
 
   var kickNumber: Int32 { kick.descriptor.rawValue }
+  var memoryNumbers: [Int32] { [memory.number, memory.number] }
   var callNumber: Int32 { call.second.descriptor.rawValue }
 
   /// Makes a chain available: a readable buffer with `bytes`, a writable one of the same size.
@@ -62,6 +75,12 @@ final class GuestDriver {
     try memory.file.writeAll([UInt8(2 * slot), 0], at: place)
     available &+= 1
     try memory.file.writeAll([UInt8(available & 0xff), UInt8(available >> 8)], at: table + 0x1000 + 2)
+  }
+
+  /// Says that buffers are available up to an index, true or not.
+  func claimAvailable(_ index: UInt16, ring: Int = 0) throws {
+    let place = Self.ringRegion.offset + ring * 0x4000 + 0x1000 + 2
+    try memory.file.writeAll([UInt8(index & 0xff), UInt8(index >> 8)], at: place)
   }
 
   func usedIndex(ring: Int = 0) throws -> Int {

@@ -45,6 +45,41 @@ import VhostUser
     #expect(try second.receive(exactly: 1, within: .zero) == nil)
   }
 
+  @Test("who waits is served only when the requests of the one before are finished, and so is the end")
+  func drained() throws {
+    let path = temporaryPath()
+    let loop = try EventLoop()
+    let device = ServedDevice(EchoDevice())
+    device.update { $0.isAsynchronous = true }
+    let server = try Server(device, on: UnixListener(path: path), loop: loop) { _ in }
+    func connect() throws -> Frontend {
+      let frontend = try Frontend(connectedTo: path, serving: device, on: loop)
+      let driver = try GuestDriver()
+      try frontend.negotiate(features: Wire.version1)
+      try driver.setUp(frontend)
+      try driver.offer([1])
+      try driver.kickDevice(frontend)
+      return frontend
+    }
+    let first = try connect()
+    #expect(device.update { $0.requests.count } == 1)
+    try first.close()
+    let second = try UnixSocket.connect(to: path)
+    #expect(try !features(of: second, loop))
+    try first.finish(1)
+    #expect(try second.receive(exactly: 20, within: .zero)?.bytes.words.first == Wire.getFeatures)
+    second.shutDown()
+    try pump(loop)
+
+    _ = try connect()
+    var isDrained = false
+    server.end { isDrained = true }
+    try pump(loop)
+    #expect(!isDrained)
+    try first.finish(1)
+    #expect(isDrained)
+  }
+
   @Test("an operator's change between two front-ends is there for the next")
   func changesStay() throws {
     let device = ServedDevice(EchoDevice())
