@@ -3,11 +3,12 @@
 # @CONTROL@ stand for what the check uses; `--backend stand-in` is qemu-storage-daemon.
 here=$root/EndToEnd
 socket=$work/socket control=$work/control keys=$work/keys console=$work/console
-backend=
+backend= parts=()
 while [ $# -gt 0 ]; do
   case $1 in
   --backend) backend=$2; shift 2 ;;
-  *) echo "$check: the only option is --backend COMMAND" >&2; exit 2 ;;
+  -*) echo "$check: the only option is --backend COMMAND" >&2; exit 2 ;;
+  *) parts+=("$1"); shift ;;
   esac
 done
 case $backend in
@@ -15,7 +16,7 @@ case $backend in
   build virtiokit
   backend="$program blk --socket-path @SOCKET@ --image @IMAGE@ --format @FORMAT@ --control @CONTROL@"
   ;;
-stand-in) need qemu-storage-daemon qemu-utils; backend="$here/stand-in-blk @SOCKET@ @IMAGE@ @FORMAT@" ;;
+stand-in) need qemu-storage-daemon qemu-utils; backend="$here/stand-in-blk @SOCKET@ @IMAGE@ @FORMAT@ num-queues=2" ;;
 esac
 
 # serve IMAGE [FORMAT]: starts the back-end, in a process group of its own, and waits for its socket.
@@ -40,6 +41,9 @@ stop_server() {
   wait "$server" || status=$?
   [ "$status" -eq 0 ] || { cat "$work/backend.log" >&2; fail "the back-end ended with status $status"; }
 }
+
+# control WORD...: one command to our back-end.
+control() { "$program" ctl --control "$control" "$@"; }
 
 kill_server() {
   kill -9 "$server"
@@ -86,8 +90,17 @@ await() {
   grep -q "^guest-$2" "$console" || guest_failed "the guest ended before '$2'"
 }
 
-# go_on: lets a guest go on that waits for a line from its console.
-go_on() { echo >"$keys"; }
+# go_on WORD: lets a guest go on that waits for the line "after WORD". A serial console may lose what comes while the
+# guest is busy, so it is said until the guest has heard it.
+go_on() {
+  local tries=0
+  until grep -q "^guest-after $1" "$console"; do
+    [ "$tries" -lt 30 ] && kill -0 "$guest" || guest_failed "the guest does not hear 'after $1'"
+    # A line end first, for what may be left of a line that was lost in part.
+    printf '\nafter %s\n' "$1" >"$keys"
+    wait_for 1 grep -q "^guest-after $1" "$console" || tries=$((tries + 1))
+  done
+}
 
 # end_of_guest SECONDS: until it has powered off, and well.
 end_of_guest() {
@@ -117,20 +130,25 @@ sound_file_system() {
   (cd "$work/files" && sha256sum --quiet -c "$work/sums") || fail "the image does not hold the guest's files"
 }
 
+shrunk() { [ "$(allocated_kib "$1")" -le "$2" ]; }
+
 # blk_files FORMAT IMAGE: goes with a guest that runs guest/blk-files from its start to its end.
 blk_files() {
   local written trimmed discarded
   await 120 written
   written=$(allocated_kib "$2")
-  go_on
+  go_on written
   await 60 trimmed
   trimmed=$(allocated_kib "$2")
-  go_on
+  go_on trimmed
   await 60 discarded
+  # The guest's kernel discards when it finds the time.
+  wait_for 30 shrunk "$2" $((trimmed - 7 * 1024)) || true
   discarded=$(allocated_kib "$2")
-  go_on
+  go_on discarded
   end_of_guest 120
   stop_server
+  [ "$(said requests | awk '{ print $16 }')" -gt 0 ] || guest_failed "$1: nothing was flushed"
   pass "$1: $(said requests | awk '{ print $1 " reads, " $5 " writes, " $12 " discards, " $16 " flushes" }'), checksums right"
   [ "$trimmed" -le $((written - 11 * 1024)) ] || fail "$1: fstrim of 12 MiB: $written KiB to $trimmed KiB only"
   [ "$discarded" -le $((trimmed - 7 * 1024)) ] || fail "$1: discard of 8 MiB: $trimmed KiB to $discarded KiB only"
@@ -140,4 +158,22 @@ blk_files() {
   sound_file_system "$raw"
   [ "$(said whole)" = "$(sha256sum <"$raw")" ] || fail "$1: the image is not what the guest read"
   pass "$1: file system clean, files and whole disk as the guest saw them"
+}
+
+# rounds: how often the slowest of the guest's writers has been round.
+rounds() { said round | tail -n 1 | tr ' ' '\n' | sort -n | grep . | head -n 1 || true; }
+# await_rounds SECONDS NUMBER: until each of the guest's writers has done so many more.
+await_rounds() {
+  local end
+  more_rounds() { ! kill -0 "$guest" || grep -q '^guest-\(failed\|exit\)' "$console" || [ "$(rounds)" -ge "$1" ]; }
+  end=$(($(rounds) + $2))
+  wait_for "$1" more_rounds "$end" && [ "$(rounds)" -ge "$end" ] || guest_failed "no $2 rounds more in $1 s"
+}
+# sound_blocks IMAGE: the raw blocks are those whose sums the guest printed.
+sound_blocks() {
+  local at sum
+  [ -n "$(said block)" ] || fail "the guest named no blocks"
+  while read -r at sum; do
+    [ "$(dd if="$1" bs=64k skip="$at" count=1 2>/dev/null | sha256sum)" = "$sum" ] || fail "the image has other data in block $at"
+  done < <(said block)
 }
