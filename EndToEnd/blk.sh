@@ -161,7 +161,7 @@ blk_files() {
 }
 
 # rounds: how often the slowest of the guest's writers has been round.
-rounds() { said round | tail -n 1 | tr ' ' '\n' | sort -n | grep . | head -n 1 || true; }
+rounds() { said round | tail -n 1 | tr ' ' '\n' | grep . | sort -n | head -n 1 | grep . || echo 0; }
 # await_rounds SECONDS NUMBER: until each of the guest's writers has done so many more.
 await_rounds() {
   local end
