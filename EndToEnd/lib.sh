@@ -2,12 +2,15 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 check=${0##*/}
+# Debian keeps file system tools where a user's shell does not look.
+export PATH=$PATH:/usr/sbin:/sbin
 work=$(mktemp -d)
 children=()
 # Process groups that are ended at once.
 groups=()
 
-fail() { echo "$check: $*" >&2; exit 1; }
+pass() { echo "$check: PASS: $*"; }
+fail() { echo "$check: FAIL: $*" >&2; exit 1; }
 
 # need PROGRAM PACKAGE: skips the check where a program is not installed.
 need() {
@@ -44,7 +47,7 @@ finish() {
   local child group
   for group in ${groups[@]+"${groups[@]}"}; do kill -9 -- "-$group" 2>/dev/null || true; done
   for child in ${children[@]+"${children[@]}"}; do kill "$child" 2>/dev/null || true; done
-  for child in ${children[@]+"${children[@]}"}; do wait "$child" 2>/dev/null || true; done
+  for child in ${groups[@]+"${groups[@]}"} ${children[@]+"${children[@]}"}; do wait "$child" 2>/dev/null || true; done
   rm -rf "$work"
 }
 trap finish EXIT
