@@ -35,6 +35,7 @@ extension DeviceHost where Device: ~Copyable {
     let slot = try open(configuration, in: memory)
     if stepsTaken.isEmpty { start() }
     if isStarted { device.resetQueue(index) }
+    if !hasRunningQueues { device.setRunning(true) }
     // Whoever stopped the queue may have left a kick unanswered.
     slot.isWaiting = configuration.nextAvailable != 0
     configurations[index] = configuration
@@ -50,6 +51,7 @@ extension DeviceHost where Device: ~Copyable {
     let next = try restingIndex(index, slot)
     configurations[index]?.nextAvailable = next
     queues.slots[index] = nil
+    if !hasRunningQueues { device.setRunning(false) }
     return next
   }
 
@@ -57,8 +59,10 @@ extension DeviceHost where Device: ~Copyable {
   public mutating func resetQueue(_ index: Int) throws(HostError) {
     try checkIndex(index)
     configurations[index] = nil
+    let wasRunning = hasRunningQueues
     queues.slots[index] = nil
     device.resetQueue(index)
+    if wasRunning, !hasRunningQueues { device.setRunning(false) }
   }
 
   /// Lets a queue be served or not, whether it runs already or will.

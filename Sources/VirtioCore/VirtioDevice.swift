@@ -26,6 +26,10 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
   /// The features are agreed; queues will be served from now on.
   mutating func start(with features: Features)
 
+  /// The first queue is about to run, or the last one has stopped: time to take, or to let go of, what only one device
+  /// may use at a time.
+  mutating func setRunning(_ isRunning: Bool)
+
   /// The driver made buffers available on a queue.
   ///
   /// Other queues may be used too if `isRunning`. Take `&queues[index]` once for a batch, not for each chain.
@@ -49,5 +53,6 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
 extension VirtioDevice where Self: ~Copyable {
   public mutating func wake(_ queues: inout QueueSet) throws(VirtqueueError) {}
   public mutating func resetQueue(_ index: Int) {}
+  public mutating func setRunning(_ isRunning: Bool) {}
   public mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int) {}
 }

@@ -13,15 +13,13 @@ final class BalloonService {
   private let device: ServedDevice<Device>
   private let statisticsInterval: Duration?
   private let timer: Timer
-  private var server: Server<Device>?
-  private var session: Session<Device>?
+  private var frontends: Frontends<Device>?
   private var console: Console?
   private var control: ControlServer?
   /// What the guest is to keep, whatever memory it turns out to have.
   private var wantedMemory: ByteCount?
   /// How things stood when the operator last changed them.
   private var before: BalloonMoment?
-  private var failure: VhostUserError?
 
   /// - Parameter standardInput: where commands are typed, if anywhere.
   init(_ command: BalloonCommand, loop: EventLoop, standardInput: consuming FileDescriptor?) throws {
@@ -34,51 +32,28 @@ final class BalloonService {
     if let path = command.control {
       control = try ControlServer(path: path, loop: loop) { [unowned self] in execute($0) }
     }
-    try serve(command)
-    if let standardInput { console = try Console(standardInput, loop: loop) { [unowned self] in execute($0) } }
-  }
-
-  private func serve(_ command: BalloonCommand) throws {
-    if let path = command.socketPath {
-      server = try Server(
-        device, on: UnixListener(path: path), loop: loop, offering: command.protocolFeatures
+    if let entrance = Frontends<Device>.Entrance(socketPath: command.socketPath, descriptor: command.descriptor) {
+      frontends = try Frontends(
+        of: device, from: entrance, loop: loop, offering: command.protocolFeatures
       ) { [unowned self] in take($0) }
-    } else if let number = command.descriptor {
-      let socket = UnixSocket(owning: FileDescriptor(owning: Int32(number)))
-      session = try Session(
-        Connection(socket), device: device, loop: loop, offering: command.protocolFeatures
-      ) { [unowned self] event in
-        take(event)
-        if case .ended = event { loop.stop() }
-      }
     }
+    if let standardInput { console = try Console(standardInput, loop: loop) { [unowned self] in execute($0) } }
   }
 
   /// Lets go of all sockets. Throws what ended the one connection that there was to serve.
   func end() throws {
-    server?.end()
-    session?.end()
-    if session != nil, let failure { throw failure }
-  }
-
-  private func take(_ event: Server<Device>.Event) {
-    switch event {
-    case .connected: Terminal.complain("a front-end has connected")
-    case .session(let event): take(event)
-    case .refused(let error): Terminal.complain("a front-end cannot be served: \(error)")
-    }
+    frontends?.end {}
+    try frontends?.checkConnection()
   }
 
   private func take(_ event: Session<Device>.Event) {
     switch event {
     case .attached(let memory): fitTarget(to: memory)
-    case .broken(let error): Terminal.complain("the guest's driver broke a queue: \(error)")
-    case .ended(let error):
+    case .broken: break
+    case .ended:
       before = nil
       // A balloon's size was meant for the guest that was there; a guest's size is for whoever comes.
       if wantedMemory == nil { device.update { $0.setTarget(BalloonTarget(pageCount: 0)) } }
-      failure = error
-      Terminal.complain(error.map { "the front-end is turned away: \($0)" } ?? "the front-end has gone")
     }
   }
 }

@@ -29,22 +29,10 @@ enum OperatorCommand: Equatable {
     case ["statistics"]: self = .statistics
     case ["info", "balloon"]: self = .info(asJSON: false)
     case ["info", "balloon", "--json"]: self = .info(asJSON: true)
-    case _ where words.count == 2 && words[0] == "balloon": self = .balloon(try Self.size(words[1]))
-    case _ where words.count == 2 && words[0] == "inflate": self = .inflate(try Self.size(words[1]))
-    default:
-      guard let usage = Self.usage(of: words.first ?? "") else { throw .unknown(words.joined(separator: " ")) }
-      throw .wrongArguments(usage)
+    case _ where words.count == 2 && words[0] == "balloon": self = .balloon(try CommandError.size(words[1]))
+    case _ where words.count == 2 && words[0] == "inflate": self = .inflate(try CommandError.size(words[1]))
+    default: throw CommandError.misread(words, helpText: Self.helpText)
     }
-  }
-
-  /// The line of the help text about a command.
-  private static func usage(of name: String) -> String? {
-    helpText.split(separator: "\n").first { $0.hasPrefix("\(name) ") && !name.isEmpty }.map(String.init)
-  }
-
-  private static func size(_ word: String) throws(CommandError) -> ByteCount {
-    guard let size = ByteCount(optionText: word) else { throw .noSize(word) }
-    return size
   }
 }
 
@@ -56,6 +44,19 @@ enum CommandError: Error, Equatable {
   case noSize(String)
   case noBalloonSize(ByteCount)
   case balloonAboveMemory(ByteCount, memory: ByteCount)
+}
+
+extension CommandError {
+  /// What to say of words that are no command of this help text.
+  static func misread(_ words: [String], helpText: String) -> CommandError {
+    let line = helpText.split(separator: "\n").first { $0.hasPrefix("\(words.first ?? "\n") ") }
+    return line.map { .wrongArguments(String($0)) } ?? .unknown(words.joined(separator: " "))
+  }
+
+  static func size(_ word: String) throws(CommandError) -> ByteCount {
+    guard let size = ByteCount(optionText: word) else { throw .noSize(word) }
+    return size
+  }
 }
 
 extension CommandError: CustomStringConvertible {

@@ -6,6 +6,7 @@ import Options
 enum Virtiokit {
   private enum Action {
     case balloon(BalloonCommand)
+    case blk(BlkCommand)
     case control(ControlCommand)
   }
 
@@ -13,6 +14,7 @@ enum Virtiokit {
     name: "virtiokit", summary: "Serves virtio devices to virtual machines.",
     commands: [
       .init(BalloonCommand.self) { .balloon($0) },
+      .init(BlkCommand.self) { .blk($0) },
       .init(ControlCommand.self) { .control($0) },
     ])
 
@@ -33,6 +35,7 @@ enum Virtiokit {
     do {
       switch action {
       case .balloon(let command): try command.run()
+      case .blk(let command): try command.run()
       case .control(let command): try command.run()
       }
     } catch {

@@ -1,0 +1,110 @@
+import LinuxIO
+import Options
+import VhostUser
+import VirtioBlk
+
+/// `virtiokit blk`
+struct BlkCommand: Command {
+  static let name = "blk"
+  static let summary = "Serves a disk to a vhost-user front-end."
+  static let discussion = """
+    While it runs it takes commands, one a line, on the control socket and on standard input; "help" lists them. It \
+    serves one front-end after another, and ends on SIGTERM or "quit" when the requests that it has are finished. \
+    The image is locked while a guest uses it, as QEMU and its tools lock theirs.
+    """
+  static let examples = [
+    Example("--socket-path /run/disk.sock --image disk.img", "Serve an image."),
+    Example("--socket-path /run/disk.sock --image disk.img --read-only", "Let nobody write to it."),
+    Example("--socket-path /run/disk.sock --memory 1G", "Serve a disk that is gone with this program."),
+  ]
+
+  var socketPath: String?
+  var descriptor: Int?
+  var image: String?
+  var memory: ByteCount?
+  var null: ByteCount?
+  var isReadOnly = false
+  var isDirect = false
+  var serial = "virtiokit"
+  var queueCount = 1
+  var threadCount = 16
+  var noFlush = false
+  var control: String?
+  var printCapabilities = false
+
+  mutating func declare(in options: inout OptionTable) {
+    options.value("socket-path", &socketPath, "where front-ends connect", placeholder: "PATH")
+    options.value("fd", &descriptor, "the inherited socket of a front-end that is connected already")
+    options.value("image", &image, "the raw image: a file or a block device", placeholder: "PATH")
+    options.value("memory", &memory, "serve a disk of this size in memory")
+    options.value("null", &null, "serve a disk of this size that keeps nothing, to measure")
+    options.flag("read-only", &isReadOnly, "offer a disk that cannot be written")
+    options.flag("direct", &isDirect, "go past the page cache")
+    options.value("serial", &serial, "what the guest sees as serial number, at most 20 bytes")
+    options.value("num-queues", &queueCount, "how many request queues the guest may use")
+    options.value("threads", &threadCount, "how many requests wait for the image at a time")
+    options.flag("no-flush", &noFlush, "promise nothing: what is written may be lost with the power")
+    options.value("control", &control, "where commands are taken", placeholder: "PATH")
+    options.flag("print-capabilities", &printCapabilities, "print what this back-end can do, as JSON, and end")
+  }
+
+  func validate() throws(OptionError) {
+    guard !printCapabilities else { return }
+    try checkEntrance()
+    guard [image != nil, memory != nil, null != nil].filter({ $0 }).count == 1 else {
+      guard let image, memory != nil || null != nil else { throw .missingOption("--image", placeholder: "PATH") }
+      throw .rejected(option: "--image", value: image, reason: "--memory or --null is given too")
+    }
+    guard (1...256).contains(queueCount) else {
+      throw .rejected(option: "--num-queues", value: "\(queueCount)", reason: "a disk has 1 to 256 queues")
+    }
+    guard (1...256).contains(threadCount) else {
+      throw .rejected(option: "--threads", value: "\(threadCount)", reason: "1 to 256 requests can wait at a time")
+    }
+    guard serial.utf8.count <= 20 else {
+      throw .rejected(option: "--serial", value: serial, reason: "it is longer than 20 bytes")
+    }
+  }
+
+  private func checkEntrance() throws(OptionError) {
+    if let descriptor, Int32(exactly: descriptor) == nil || descriptor < 3 {
+      throw .rejected(option: "--fd", value: "\(descriptor)", reason: "it is not the number of an inherited descriptor")
+    }
+    if let descriptor, socketPath != nil {
+      throw .rejected(option: "--fd", value: "\(descriptor)", reason: "--socket-path is given too")
+    }
+    if descriptor == nil, socketPath == nil { throw .missingOption("--socket-path", placeholder: "PATH") }
+  }
+
+  func run() throws {
+    if printCapabilities {
+      return Terminal.write("{\"type\": \"block\", \"features\": [\"blk-file\", \"read-only\"]}\n")
+    }
+    // Before anything else, so that a signal never finds sockets to leave behind.
+    let signals = try SignalDescriptor()
+    let loop = try EventLoop()
+    let service = try BlkService(self, loop: loop, standardInput: FileDescriptor(owning: 0))
+    try loop.watch(signals.descriptor.rawValue) {
+      _ = signals.next()
+      service.end()
+    }
+    try loop.run()
+    try service.checkConnection()
+  }
+
+  /// What the device offers its driver.
+  var deviceOptions: BlockOptions {
+    var options = BlockOptions()
+    options.identifier = serial
+    options.queueCount = UInt16(queueCount)
+    options.flush = !noFlush
+    return options
+  }
+
+  /// Where the disk's bytes are.
+  func openStore() throws(StoreError) -> any BlockStore {
+    if let memory { return try FileStore(inMemory: memory.bytes) }
+    if let null { return try NullStore(byteCount: null.bytes) }
+    return try FileStore(path: image ?? "", isReadOnly: isReadOnly, unbuffered: isDirect)
+  }
+}

@@ -1,0 +1,78 @@
+import LinuxIO
+import Options
+import VhostUser
+import VirtioBlk
+
+/// A disk, the front-ends that use it, and the operator's commands, on one event loop.
+final class BlkService {
+  private let loop: EventLoop
+  private let device: ServedDevice<BlockDevice>
+  private let workers: BlockWorkers
+  private var frontends: Frontends<BlockDevice>?
+  private var console: Console?
+  private var control: ControlServer?
+  private var isEnding = false
+
+  /// - Parameter standardInput: where commands are typed, if anywhere.
+  init(_ command: BlkCommand, loop: EventLoop, standardInput: consuming FileDescriptor?) throws {
+    self.loop = loop
+    let store = try command.openStore()
+    let finished = Doorbell()
+    let inbox = try loop.inbox(of: Void.self) { _ in finished.ring() }
+    workers = try BlockWorkers(store, most: command.threadCount) { inbox.post(()) }
+    device = ServedDevice(
+      BlockDevice(store, command.deviceOptions, workers: workers) { Terminal.complain("a request has failed: \($0)") })
+    finished.handler = { [unowned self] in device.wake() }
+    if let path = command.control {
+      control = try ControlServer(path: path, loop: loop) { [unowned self] in execute($0) }
+    }
+    if let entrance = Frontends<BlockDevice>.Entrance(socketPath: command.socketPath, descriptor: command.descriptor) {
+      frontends = try Frontends(of: device, from: entrance, loop: loop, offering: .standard) { _ in }
+    }
+    if let standardInput { console = try Console(standardInput, loop: loop) { [unowned self] in execute($0) } }
+  }
+
+  /// Reaches the device from the inbox that was there before it.
+  private final class Doorbell {
+    var handler: (() -> Void)?
+
+    func ring() { handler?() }
+  }
+
+  /// Ends the program once the requests that there are have been answered.
+  func end() {
+    guard !isEnding else { return }
+    isEnding = true
+    frontends?.end { [unowned self] in
+      workers.stop()
+      loop.stop()
+    }
+  }
+
+  func checkConnection() throws(VhostUserError) {
+    try frontends?.checkConnection()
+  }
+
+  private func execute(_ line: String) -> Reply {
+    do {
+      return try perform(DiskCommand(line))
+    } catch {
+      return .failure("\(error)")
+    }
+  }
+
+  private func perform(_ command: DiskCommand) throws -> Reply {
+    switch command {
+    case .resize(let size): try device.update { (disk) throws(StoreError) in try disk.resize(toByteCount: size.bytes) }
+    case .info(let asJSON): return .success(information(asJSON: asJSON))
+    case .help: return .success(DiskCommand.helpText)
+    case .quit: end()
+    }
+    return .success("")
+  }
+
+  private func information(asJSON: Bool) -> String {
+    let information = device.update { DiskInformation(isConnected: device.memory != nil, $0) }
+    return asJSON ? "\(information.json)\n" : information.text
+  }
+}
