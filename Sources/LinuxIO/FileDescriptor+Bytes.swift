@@ -33,6 +33,17 @@ extension FileDescriptor {
     return nil
   }
 
+  /// Writes what there is room for; `EAGAIN` is thrown for none on a descriptor that does not block.
+  /// - Returns: how many bytes were written.
+  public func write(upTo bytes: ArraySlice<UInt8>) throws(LinuxError) -> Int {
+    let number = rawValue
+    return try unsafe bytes.span.withUnsafeBytes { (buffer) throws(LinuxError) in
+      try withoutBrokenPipeSignal { () throws(LinuxError) in
+        try retrying("write") { unsafe Glibc.write(number, buffer.baseAddress, buffer.count) }
+      }
+    }
+  }
+
   /// Writes all of `bytes`.
   /// - Parameter limit: see `readAll(into:within:)`.
   public func writeAll(_ bytes: [UInt8], at offset: Int? = nil, within limit: Duration? = nil) throws(LinuxError) {

@@ -78,6 +78,7 @@ public enum FrontendRequest: UInt32, CaseIterable, Sendable {
     case .resetDevice: .resetDevice
     case .vringKick: .inbandNotifications
     case .setStatus, .getStatus: .status
+    case .setDeviceStateFd, .checkDeviceState: .deviceState
     default: nil
     }
   }

@@ -93,6 +93,14 @@ extension Message {
       byteCount: reader.next(), fileOffset: reader.next(), queueCount: reader.next(), queueSize: reader.next())
   }
 
+  borrowing func stateTransfer() throws(VhostUserError) -> StateTransfer.Direction {
+    let state = try vringState()
+    guard state.value == 0, let direction = StateTransfer.Direction(rawValue: state.index) else {
+      throw .illegalStateTransfer(direction: state.index, phase: state.value)
+    }
+    return direction
+  }
+
   borrowing func config() throws(VhostUserError) -> ConfigPayload {
     let headerByteCount = ConfigPayload.headerByteCount
     guard payload.count >= headerByteCount else {

@@ -26,6 +26,8 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
   public static let memorySlots = ProtocolFeatures(rawValue: 1 << 15)
   /// `STATUS`: the back-end is told of the device status.
   public static let status = ProtocolFeatures(rawValue: 1 << 16)
+  /// `DEVICE_STATE`: the front-end carries the device's own state from one back-end to another.
+  public static let deviceState = ProtocolFeatures(rawValue: 1 << 19)
 
   /// All that this back-end knows.
   public static let supported: ProtocolFeatures = standard.union(.inbandNotifications)
@@ -34,6 +36,6 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
   /// would use in place of the much cheaper descriptors.
   public static let standard: ProtocolFeatures = [
     .multiqueue, .sharedLog, .replyAck, .backendRequests, .config, .inflightRegion, .resetDevice, .memorySlots,
-    .status,
+    .status, .deviceState,
   ]
 }

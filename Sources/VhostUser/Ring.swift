@@ -11,6 +11,8 @@ final class Ring {
   var addresses: VringAddresses?
   /// The available index to start from.
   var nextAvailable: UInt16 = 0
+  /// Where its driver's last turn ended, until it is opened again: whoever starts elsewhere is another driver.
+  var restingBase: UInt16?
   /// Whether the device may serve it; kept while the ring is stopped.
   var isEnabled = false
   /// Whether it was kicked and not stopped since; a kick may come before everything is known of the ring.
@@ -38,6 +40,7 @@ final class Ring {
     size = nil
     addresses = nil
     nextAvailable = 0
+    restingBase = nil
     isStarted = false
     do throws(VirtqueueError) { try inflight?.erase() } catch { throw .host(.virtqueue(error)) }
   }

@@ -59,6 +59,8 @@ extension Session where Device: ~Copyable {
     case .setOwner, .resetOwner: try message.checkNoPayload()
     case .setStatus: try setStatus(try message.number())
     case .setConfig: try setConfig(try message.config())
+    case .setDeviceStateFd: return .reply(try startStateTransfer(&message).encoded)
+    case .checkDeviceState: return .reply(try checkState(message).encoded)
     case .resetDevice:
       try message.checkNoPayload()
       try resetDevice()
@@ -124,9 +126,11 @@ extension Session where Device: ~Copyable {
     protocolFeatures = chosen
   }
 
+  /// QEMU writes 0 whenever it stops the device, after its rings: then the guest may go on later, or its state be asked
+  /// for. Whether another driver comes instead shows when the rings start.
   private func setStatus(_ number: UInt64) throws(VhostUserError) {
     guard let byte = UInt8(exactly: number) else { throw .illegalStatus(number) }
-    if byte == 0 { try resetDevice() }
+    if byte == 0, !isSuspended || device.host.isBroken { try resetDevice() }
     status = DeviceStatus(rawValue: byte)
   }
 

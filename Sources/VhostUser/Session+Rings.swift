@@ -113,9 +113,23 @@ extension Session where Device: ~Copyable {
     for ring in rings where ring.isStarted && ring.isEnabled && !device.host.isRunning(ring.index) {
       guard ring.isPlaced(in: table), let configuration = try ring.configuration(in: table) else { continue }
       guard device.host.features.contains(.version1) else { throw .host(.legacyDriver) }
+      try noticeOtherDriver(of: ring)
       try host { () throws(HostError) in try device.host.startQueue(ring.index, configuration) }
       serve(ring)
     }
+  }
+
+  /// A front-end stops its rings in the same way when the guest pauses and when its driver goes.
+  private func noticeOtherDriver(of ring: Ring) throws(VhostUserError) {
+    guard let base = ring.restingBase.take(), base != ring.nextAvailable, !hasOpenRings else { return }
+    try host { () throws(HostError) in try device.host.restartModel() }
+  }
+
+  private var hasOpenRings: Bool { rings.contains { device.host.isRunning($0.index) } }
+
+  /// Whether all rings were stopped, as they are before a front-end pauses or migrates its guest, or lets it go.
+  var isSuspended: Bool {
+    rings.contains { $0.restingBase != nil } && !rings.contains(where: \.isStarted)
   }
 
   /// Lets the device serve a ring or not, be it started or stopped.
@@ -131,6 +145,7 @@ extension Session where Device: ~Copyable {
     let ring = try ring(state.index)
     try close(ring)
     ring.isStarted = false
+    ring.restingBase = ring.nextAvailable
     ring.removeKick(from: loop)
     ring.setCall(nil)
     return VringState(index: state.index, value: UInt32(ring.nextAvailable))

@@ -33,6 +33,7 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
   var log: DirtyLog?
   var isLogging = false
   var channel: BackendChannel?
+  var stateTransfer: StateTransfer?
 
   /// A message that waits for the requests in flight; none behind it is read meanwhile.
   var keptMessage: Message?
@@ -141,6 +142,8 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
     device.lines.drained = nil
     channel?.close()
     channel = nil
+    stateTransfer?.cancel()
+    stateTransfer = nil
     for ring in rings { ring.removeDescriptors(from: loop) }
     device.host.reset()
     device.host.resume()

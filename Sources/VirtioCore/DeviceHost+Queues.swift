@@ -33,7 +33,8 @@ extension DeviceHost where Device: ~Copyable {
     try checkSize(configuration.size, of: index)
     guard let memory = queues.attached else { throw .noMemory }
     let slot = try open(configuration, in: memory)
-    if stepsTaken.isEmpty { start() }
+    if stepsTaken.isEmpty { try start() }
+    arrivedState = nil
     if isStarted { device.resetQueue(index) }
     if !hasRunningQueues { device.setRunning(true) }
     // Whoever stopped the queue may have left a kick unanswered.

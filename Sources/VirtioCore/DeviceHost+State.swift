@@ -38,6 +38,34 @@ extension DeviceHost where Device: ~Copyable {
     }
   }
 
+  /// Gives the model alone a state from elsewhere, for a transport whose driver's side keeps features and queues itself.
+  ///
+  /// The model goes on from it with the first queue that starts, for features may be agreed only until then. It is proven
+  /// at once against those that are. No queue may run; after an error the model is as after a reset.
+  public mutating func adopt(model state: Device.State) throws(HostError) {
+    try restartModel()
+    guard !features.isEmpty else {
+      arrivedState = state
+      return
+    }
+    do throws(HostError) {
+      arrivedState = state
+      try start()
+    } catch {
+      try restartModel()
+      throw error
+    }
+  }
+
+  /// Makes the model forget the driver that it had, for another that has agreed on the same features. No queue may run.
+  public mutating func restartModel() throws(HostError) {
+    guard !hasRunningQueues else { throw .queuesRunning }
+    device.reset()
+    isStarted = false
+    arrivedState = nil
+    configurations = [QueueConfiguration?](repeating: nil, count: queueCount)
+  }
+
   private var hostState: HostState<Device.State> {
     get throws(HostError) {
       var state = HostState<Device.State>()
@@ -88,7 +116,7 @@ extension DeviceHost where Device: ~Copyable {
     try acceptFeatures(state.features)
     proposedFeatures = state.proposedFeatures
     status = DeviceStatus(rawValue: state.status)
-    if state.isStarted { start() }
+    if state.isStarted { try start() }
     for queue in state.queues { try adopt(queue) }
   }
 

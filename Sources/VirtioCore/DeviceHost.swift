@@ -1,3 +1,4 @@
+import DeviceState
 public import Virtqueue
 
 /// What a device has to tell its driver, or a transport.
@@ -31,6 +32,8 @@ public struct DeviceHost<Device: VirtioDevice & ~Copyable>: ~Copyable {
   /// What the driver asks for before FEATURES_OK.
   var proposedFeatures: Features = []
   var isStarted = false
+  /// What the model is to go on from once it starts.
+  var arrivedState: Device.State?
 
   /// The ring features that are offered unless said otherwise.
   public static var defaultRingFeatures: Features {
@@ -111,7 +114,7 @@ extension DeviceHost where Device: ~Copyable {
       try agreeOnFeatures()
     }
     status.formUnion(steps)
-    if steps.contains(.driverOK) { start() }
+    if steps.contains(.driverOK) { try start() }
     return serveWaiting()
   }
 
@@ -126,10 +129,16 @@ extension DeviceHost where Device: ~Copyable {
   }
 
   /// Starts the model once. A transport without the status steps starts it with its first queue.
-  mutating func start() {
+  mutating func start() throws(HostError) {
     guard !isStarted else { return }
     isStarted = true
     device.start(with: features)
+    guard let arrivedState else { return }
+    do throws(StateError) {
+      try device.adopt(arrivedState)
+    } catch {
+      throw .state(error)
+    }
   }
 
   /// Back to the state before any driver came: queues gone, features forgotten (2.1.2, 2.4.1). Memory stays attached.
@@ -139,6 +148,7 @@ extension DeviceHost where Device: ~Copyable {
     proposedFeatures = []
     failure = nil
     isStarted = false
+    arrivedState = nil
     queues.slots = [QueueSet.Slot?](repeating: nil, count: queueCount)
     configurations = [QueueConfiguration?](repeating: nil, count: queueCount)
     queues.areEnabled = [Bool](repeating: true, count: queueCount)

@@ -91,6 +91,9 @@ struct EchoDevice: VirtioDevice {
   }
 
   mutating func adopt(_ state: State) throws(StateError) {
+    guard state.echoed < .max else {
+      throw .invalidValue(section: State.section, field: "echoed", reason: "is too large")
+    }
     self.state = state
   }
 }

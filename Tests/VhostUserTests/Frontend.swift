@@ -33,6 +33,8 @@ enum Wire {
   static let getMaxMemSlots: UInt32 = 36
   static let addMemReg: UInt32 = 37
   static let remMemReg: UInt32 = 38
+  static let setDeviceStateFd: UInt32 = 42
+  static let checkDeviceState: UInt32 = 43
   static let getSharedObject: UInt32 = 41
   static let setStatus: UInt32 = 39
   static let getStatus: UInt32 = 40
@@ -50,8 +52,10 @@ enum Wire {
   static let logShmfd: UInt64 = 1 << 1
   static let memSlots: UInt64 = 1 << 15
   static let inflightShmfd: UInt64 = 1 << 12
+  static let deviceState: UInt64 = 1 << 19
   static let all: UInt64 =
     1 << 0 | logShmfd | replyAck | backendReq | config | inflightShmfd | 1 << 13 | memSlots | 1 << 16
+    | deviceState
 
   static let noDescriptor: UInt64 = 0x100
 }

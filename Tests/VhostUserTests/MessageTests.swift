@@ -75,13 +75,13 @@ import VhostUser
     14: number(0), 15: [], 16: number(Wire.all), 17: [], 18: words(0, 1), 21: [], 24: words(0, 4, 0) + words(0),
     25: words(0, 4, 0) + words(0), 31: inflight, 32: inflight, 34: [], 36: [],
     37: GuestDriver.region(GuestDriver.ringRegion), 38: GuestDriver.region(GuestDriver.ringRegion), 39: number(1),
-    40: [],
+    40: [], 42: words(0, 0), 43: [],
   ]
 
   private static let inflight = number(1024) + number(0) + words(2 | 8 << 16, 0)
 
   static func descriptorCount(_ request: UInt32) -> Int {
-    [5: 2, 6: 1, 7: 1, 12: 1, 13: 1, 14: 1, 21: 1, 32: 1, 37: 1][request] ?? 0
+    [5: 2, 6: 1, 7: 1, 12: 1, 13: 1, 14: 1, 21: 1, 32: 1, 37: 1, 42: 1][request] ?? 0
   }
 
   @Test("a payload of any other size ends the connection", arguments: goodPayloads.keys.sorted())
