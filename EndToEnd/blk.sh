@@ -28,7 +28,7 @@ serve() {
   command=${command//@CONTROL@/$control}
   # A back-end that was killed leaves its socket, and nobody behind it.
   listening() { [ -S "$socket" ] && grep -q " 00010000 .* $socket\$" /proc/net/unix; }
-  setsid bash -c "exec $command" </dev/null >>"$work/backend.log" 2>&1 &
+  setsid setpriv --pdeathsig KILL bash -c "exec $command" </dev/null >>"$work/backend.log" 2>&1 &
   server=$!
   groups+=("$server")
   wait_for 10 listening || { cat "$work/backend.log" >&2; fail "no socket from: $command"; }
@@ -58,10 +58,9 @@ boot_uml() {
     virtio_uml.device="$socket:2"
 }
 
-# boot_qemu INITRD [DEVICE-OPTIONS]: Debian's kernel on an emulated processor with the back-end's disk.
+# boot_qemu INITRD [DEVICE-OPTIONS]: Debian's kernel, in the folder `kernel`, on an emulated processor with the back-end's
+# disk.
 boot_qemu() {
-  local kernel
-  kernel=$("$here/fetch-kernel") || fail "no kernel"
   start_guest qemu-system-x86_64 -machine q35,accel=tcg,memory-backend=ram -cpu max -smp 2 -m 192M \
     -object memory-backend-memfd,id=ram,size=192M,share=on -nodefaults -no-user-config -display none -no-reboot \
     -serial stdio -kernel "$kernel"/boot/vmlinuz-* -initrd "$1" -append "console=ttyS0 panic=-1 quiet" \
@@ -72,7 +71,7 @@ boot_qemu() {
 start_guest() {
   rm -f "$keys"
   mkfifo "$keys"
-  setsid "$@" <>"$keys" >"$console" 2>&1 &
+  setsid setpriv --pdeathsig KILL "$@" <>"$keys" >"$console" 2>&1 &
   guest=$!
   groups+=("$guest")
 }
