@@ -54,7 +54,7 @@ allocated_kib() { echo $(($(stat -c '%b * %B' "$1") / 1024)); }
 
 # boot_uml INITRD: a User-Mode Linux guest with the back-end's disk.
 boot_uml() {
-  start_guest setarch -R linux.uml mem=192M initrd="$1" uml_dir="$work" umid=guest con=null con0=fd:0,fd:1 quiet \
+  start_guest setarch -R linux.uml mem=192M initrd="$1" uml_dir="$work" umid="guest${#groups[@]}" con=null con0=fd:0,fd:1 quiet \
     virtio_uml.device="$socket:2"
 }
 

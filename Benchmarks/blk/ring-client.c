@@ -179,7 +179,7 @@ static bool set_up(void) {
                           1 << VIRTIO_RING_F_INDIRECT_DESC | 1 << VIRTIO_BLK_F_FLUSH | 1 << VIRTIO_BLK_F_DISCARD |
                           1 << VIRTIO_BLK_F_WRITE_ZEROES | 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_BLK_SIZE;
   uint64_t offered, protocol = 0, barrier;
-  if (!tell(SET_OWNER, 0, -1) || !ask_number(GET_FEATURES, &offered)) return false;
+  if (!transmit(&(struct message){.request = SET_OWNER}, 0, -1) || !ask_number(GET_FEATURES, &offered)) return false;
   features = offered & wanted;
   if (!has(FEATURE_PROTOCOL) || !has(VIRTIO_F_VERSION_1)) fail("features 0x%llx are too few", (long long)offered);
   if (!ask_number(GET_PROTOCOL_FEATURES, &protocol)) return false;
@@ -295,7 +295,7 @@ static int reap(void) {
   int slot = element.id / PER_SLOT;
   if (element.id % PER_SLOT || slot >= SLOTS || !requests[slot].out)
     fail("descriptor %u was completed, which is not out: lost or done twice", element.id);
-  if (element.len == 0 || element.len > requests[slot].writable)
+  if (element.len > requests[slot].writable)
     fail("%u bytes written into a chain that takes %u", element.len, requests[slot].writable);
   requests[slot].out = false;
   outstanding--;

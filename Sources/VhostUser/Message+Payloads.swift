@@ -88,9 +88,12 @@ extension Message {
   }
 
   borrowing func inflightPlace() throws(VhostUserError) -> InflightPlace {
-    var reader = try reader(ofExactly: InflightPlace.byteCount)
+    // The protocol's text has no padding, most front-ends do.
+    let isPadded = payload.count != InflightPlace.byteCount
+    var reader = try reader(ofExactly: isPadded ? InflightPlace.paddedByteCount : InflightPlace.byteCount)
     return InflightPlace(
-      byteCount: reader.next(), fileOffset: reader.next(), queueCount: reader.next(), queueSize: reader.next())
+      isPadded: isPadded, byteCount: reader.next(), fileOffset: reader.next(), queueCount: reader.next(),
+      queueSize: reader.next())
   }
 
   borrowing func stateTransfer() throws(VhostUserError) -> StateTransfer.Direction {
@@ -186,9 +189,12 @@ struct LogPlace: Equatable {
 
 /// An in-flight region: where it is in its file, and what it is made for.
 struct InflightPlace: Equatable {
-  /// With the padding that front-ends insist on, though the protocol's text shows none.
-  static let byteCount = 24
+  static let byteCount = 20
+  /// As the C structure of most front-ends has it.
+  static let paddedByteCount = 24
 
+  /// Whether the message has the padding; its answer does as it did.
+  let isPadded: Bool
   let byteCount: UInt64
   let fileOffset: UInt64
   let queueCount: UInt16
@@ -200,7 +206,7 @@ struct InflightPlace: Equatable {
     bytes.append(littleEndian: fileOffset)
     bytes.append(littleEndian: queueCount)
     bytes.append(littleEndian: queueSize)
-    bytes.append(littleEndian: UInt32(0))
+    if isPadded { bytes.append(littleEndian: UInt32(0)) }
     return bytes
   }
 }

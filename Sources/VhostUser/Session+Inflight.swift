@@ -9,7 +9,8 @@ extension Session where Device: ~Copyable {
     var place = try message.inflightPlace()
     let byteCount = try areaByteCount(place) * UInt64(place.queueCount)
     place = InflightPlace(
-      byteCount: byteCount, fileOffset: 0, queueCount: place.queueCount, queueSize: place.queueSize)
+      isPadded: place.isPadded, byteCount: byteCount, fileOffset: 0, queueCount: place.queueCount,
+      queueSize: place.queueSize)
     let file = try system { () throws(LinuxError) in
       try MemoryFile.create(name: "in-flight", byteCount: (Int(byteCount) + 4095) / 4096 * 4096)
     }

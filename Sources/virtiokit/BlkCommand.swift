@@ -3,6 +3,11 @@ import Options
 import VhostUser
 import VirtioBlk
 
+/// What an image is.
+enum ImageFormat: String, CaseIterable, OptionValue {
+  case raw
+}
+
 /// `virtiokit blk`
 struct BlkCommand: Command {
   static let name = "blk"
@@ -21,12 +26,13 @@ struct BlkCommand: Command {
   var socketPath: String?
   var descriptor: Int?
   var image: String?
+  var format = ImageFormat.raw
   var memory: ByteCount?
   var null: ByteCount?
   var isReadOnly = false
   var isDirect = false
   var serial = "virtiokit"
-  var queueCount = 1
+  var queueCount = 2
   var threadCount = 16
   var noFlush = false
   var control: String?
@@ -35,7 +41,8 @@ struct BlkCommand: Command {
   mutating func declare(in options: inout OptionTable) {
     options.value("socket-path", &socketPath, "where front-ends connect", placeholder: "PATH")
     options.value("fd", &descriptor, "the inherited socket of a front-end that is connected already")
-    options.value("image", &image, "the raw image: a file or a block device", placeholder: "PATH")
+    options.value("image", &image, "the image: a file or a block device", placeholder: "PATH")
+    options.value("format", &format, "what the image is")
     options.value("memory", &memory, "serve a disk of this size in memory")
     options.value("null", &null, "serve a disk of this size that keeps nothing, to measure")
     options.flag("read-only", &isReadOnly, "offer a disk that cannot be written")
@@ -96,7 +103,7 @@ struct BlkCommand: Command {
   var deviceOptions: BlockOptions {
     var options = BlockOptions()
     options.identifier = serial
-    options.queueCount = UInt16(queueCount)
+    options.queueCount = UInt16(clamping: queueCount)
     options.flush = !noFlush
     return options
   }
