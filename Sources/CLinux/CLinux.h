@@ -4,10 +4,12 @@
 // Types that Glibc declares too stay Glibc's: without this line they would belong to whichever module Swift loads first.
 #pragma clang module import SwiftGlibc
 
+#include <linux/userfaultfd.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -46,3 +48,14 @@ enum {
 
 // The magic numbers by which statfs(2) names file systems that live in memory.
 enum { CLINUX_HUGETLBFS_MAGIC = 0x958458f6, CLINUX_TMPFS_MAGIC = 0x01021994 };
+
+// userfaultfd(2) has no function of its own in glibc: this is `syscall`, without the variable arguments that Swift cannot
+// pass.
+long clinux_userfaultfd(long number, int flags) __asm__("syscall");
+
+enum {
+  CLINUX_SYS_USERFAULTFD = __NR_userfaultfd,
+  // The requests that linux/userfaultfd.h has as macros with arguments.
+  CLINUX_UFFDIO_API = 0xc018aa3f,
+  CLINUX_UFFDIO_REGISTER = 0xc020aa00,
+};

@@ -79,6 +79,7 @@ public enum FrontendRequest: UInt32, CaseIterable, Sendable {
     case .vringKick: .inbandNotifications
     case .setStatus, .getStatus: .status
     case .setDeviceStateFd, .checkDeviceState: .deviceState
+    case .postcopyAdvise, .postcopyListen, .postcopyEnd: .pageFaults
     default: nil
     }
   }

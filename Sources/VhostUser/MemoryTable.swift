@@ -46,6 +46,28 @@ struct MemoryTable {
     return rest.isEmpty ? nil : try MemoryTable(rest)
   }
 
+  /// The descriptions of the regions, with the addresses that they have in this process.
+  ///
+  /// - Parameter first: how many regions to leave out at the front.
+  func placesHere(from first: Int = 0) -> [RegionPayload] {
+    regions[first...].map { region in
+      RegionPayload(
+        guestAddress: region.description.guestAddress, byteCount: region.description.byteCount,
+        userAddress: region.mapped.hostAddress, fileOffset: region.description.fileOffset)
+    }
+  }
+
+  /// Leaves missing pages to the front-end.
+  ///
+  /// - Parameter first: how many regions to leave out at the front, whose pages it provides already.
+  func awaitPages(from userfaultfd: borrowing Userfaultfd, first: Int = 0) throws(VhostUserError) {
+    for region in regions[first...] {
+      do throws(LinuxError) { try region.mapped.awaitPages(from: userfaultfd) } catch { throw .system(error) }
+    }
+  }
+
+  var regionCount: Int { regions.count }
+
   /// The guest address of what the front-end's process sees at `userAddress`.
   func guestAddress(of userAddress: UInt64) throws(VhostUserError) -> GuestAddress {
     guard let region = region(of: userAddress) else { throw .notInMemoryTable(userAddress: userAddress) }

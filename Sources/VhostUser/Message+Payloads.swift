@@ -168,6 +168,10 @@ struct RegionPayload: Equatable {
   let userAddress: UInt64
   let fileOffset: UInt64
 
+  var encoded: [UInt8] {
+    [guestAddress, byteCount, userAddress, fileOffset].flatMap(\.encoded)
+  }
+
   /// Whether both name the same memory; where it is in which file does not count.
   func namesSame(as other: RegionPayload) -> Bool {
     guestAddress == other.guestAddress && byteCount == other.byteCount && userAddress == other.userAddress

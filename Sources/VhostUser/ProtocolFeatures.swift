@@ -1,3 +1,5 @@
+import LinuxIO
+
 /// The features of the protocol itself, `VHOST_USER_PROTOCOL_F_*`.
 public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
   public let rawValue: UInt64
@@ -14,6 +16,8 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
   public static let replyAck = ProtocolFeatures(rawValue: 1 << 3)
   /// `BACKEND_REQ`: the back-end may send messages of its own.
   public static let backendRequests = ProtocolFeatures(rawValue: 1 << 5)
+  /// `PAGEFAULT`: the guest's memory may follow while the device uses it already (postcopy).
+  public static let pageFaults = ProtocolFeatures(rawValue: 1 << 8)
   /// `CONFIG`: the configuration space is the back-end's.
   public static let config = ProtocolFeatures(rawValue: 1 << 9)
   /// `INFLIGHT_SHMFD`: requests in flight are noted in memory that outlives the back-end.
@@ -29,12 +33,14 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
   /// `DEVICE_STATE`: the front-end carries the device's own state from one back-end to another.
   public static let deviceState = ProtocolFeatures(rawValue: 1 << 19)
 
-  /// All that this back-end knows.
+  /// All that this back-end can do, on this machine.
   public static let supported: ProtocolFeatures = standard.union(.inbandNotifications)
 
   /// What is offered unless said otherwise: everything but in-band notifications, which a front-end that has the choice
   /// would use in place of the much cheaper descriptors.
-  public static let standard: ProtocolFeatures = [
+  public static let standard: ProtocolFeatures = everywhere.union(Userfaultfd.isAvailable ? .pageFaults : [])
+
+  private static let everywhere: ProtocolFeatures = [
     .multiqueue, .sharedLog, .replyAck, .backendRequests, .config, .inflightRegion, .resetDevice, .memorySlots,
     .status, .deviceState,
   ]

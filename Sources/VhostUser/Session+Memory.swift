@@ -5,29 +5,52 @@ import VirtioCore
 /// The guest's memory, and the log of what is written to it.
 extension Session where Device: ~Copyable {
   /// Maps a new table in place of the one before; running rings go on in it.
-  func setMemoryTable(_ message: inout Message) throws(VhostUserError) {
+  func setMemoryTable(_ message: inout Message) throws(VhostUserError) -> Outcome {
     let regions = try message.memoryRegions()
     guard regions.count == message.descriptors.count else {
       throw .wrongDescriptorCount(
         request: message.request, count: message.descriptors.count, expected: regions.count...regions.count)
     }
-    try use(MemoryTable(regions, files: &message.descriptors))
+    return try take(MemoryTable(regions, files: &message.descriptors), payload: message.payload)
   }
 
-  func addRegion(_ message: inout Message) throws(VhostUserError) {
+  func addRegion(_ message: inout Message) throws(VhostUserError) -> Outcome {
     let region = try message.memoryRegion()
-    guard let table else { return try use(MemoryTable([region], files: &message.descriptors)) }
-    try use(table.adding(region, files: &message.descriptors))
+    guard let known = newestTable else {
+      return try take(MemoryTable([region], files: &message.descriptors), payload: message.payload)
+    }
+    let table = try known.adding(region, files: &message.descriptors)
+    return try take(table, knownCount: known.regionCount, payload: message.payload)
   }
 
   /// Unmaps a region. A ring in it rests until its memory is there again.
-  func removeRegion(_ message: borrowing Message) throws(VhostUserError) {
+  func removeRegion(_ message: borrowing Message) throws(VhostUserError) -> Outcome {
     let region = try message.memoryRegion()
-    guard let table else { throw .noMemoryTable }
-    try use(table.removing(region))
+    guard let table = newestTable else { throw .noMemoryTable }
+    let rest = try table.removing(region)
+    guard let postcopy, postcopy.isListening else {
+      try use(rest)
+      return .done
+    }
+    return arrive(rest, at: postcopy)
   }
 
-  private func use(_ table: MemoryTable?) throws(VhostUserError) {
+  /// Uses a table, or in a postcopy migration tells where it is.
+  private func take(
+    _ table: MemoryTable, knownCount: Int = 0, payload: [UInt8]
+  ) throws(VhostUserError) -> Outcome {
+    guard let postcopy, postcopy.isListening else {
+      try use(table)
+      return .done
+    }
+    try table.awaitPages(from: postcopy.userfaultfd, first: knownCount)
+    _ = arrive(table, at: postcopy)
+    let places = table.placesHere(from: knownCount).flatMap(\.encoded)
+    // The message, with our addresses in place of the front-end's; it may have room for more regions than it has.
+    return .reply(Array(payload.prefix(8)) + places + payload.dropFirst(8 + places.count))
+  }
+
+  func use(_ table: MemoryTable?) throws(VhostUserError) {
     for ring in rings where !ring.isPlaced(in: table) { try close(ring) }
     self.table = table
     if table != nil { return try attachMemory() }

@@ -20,13 +20,21 @@ extension Session where Device: ~Copyable {
     guarded { () throws(VhostUserError) in
       try answer(&message)
       try system { () throws(LinuxError) in try listen() }
-      if device.host.resume() { comeBack() }
+      letServe()
     }
+  }
+
+  /// Lets a paused device serve again, unless there is another reason to pause.
+  func letServe() {
+    guard !isResting, keptMessage == nil else { return }
+    if device.host.resume() { comeBack() }
   }
 
   private func needsQuiet(_ message: borrowing Message) -> Bool {
     switch FrontendRequest(rawValue: message.request) {
-    case .setFeatures, .setMemTable, .addMemReg, .remMemReg, .setLogBase, .setInflightFd, .resetDevice: true
+    case .setFeatures, .setMemTable, .addMemReg, .remMemReg, .setLogBase, .setInflightFd, .resetDevice,
+      .postcopyListen:
+      true
     case .setStatus: message.payload.allSatisfy { $0 == 0 }
     case .getVringBase, .setVringNum, .setVringAddr, .setVringBase, .setVringEnable:
       // A message about a ring starts with its number; one that is too short is refused when it is taken apart.

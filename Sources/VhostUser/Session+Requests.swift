@@ -44,6 +44,10 @@ extension Session where Device: ~Copyable {
   }
 
   private func outcome(of message: inout Message) throws(VhostUserError) -> Outcome {
+    if acknowledgesMemory(message) {
+      try useArrivedMemory(message)
+      return .done
+    }
     guard let request = FrontendRequest(rawValue: message.request) else { return .unsupported }
     guard request.descriptorCounts.contains(message.descriptors.count) else {
       throw .wrongDescriptorCount(
@@ -64,9 +68,16 @@ extension Session where Device: ~Copyable {
     case .resetDevice:
       try message.checkNoPayload()
       try resetDevice()
-    case .setMemTable: try setMemoryTable(&message)
-    case .addMemReg: try addRegion(&message)
-    case .remMemReg: try removeRegion(message)
+    case .setMemTable: return try setMemoryTable(&message)
+    case .addMemReg: return try addRegion(&message)
+    case .remMemReg: return try removeRegion(message)
+    case .postcopyAdvise:
+      try advisePostcopy(message)
+      return .answered
+    case .postcopyListen: try listenForPostcopy(message)
+    case .postcopyEnd:
+      try endPostcopy(message)
+      return .reply(UInt64(0).encoded)
     case .setLogBase:
       try setLog(&message)
       return .reply(UInt64(0).encoded)

@@ -109,7 +109,7 @@ extension Session where Device: ~Copyable {
 
   /// Opens each ring that is started and enabled and of which nothing is missing any more.
   func openRings() throws(VhostUserError) {
-    guard let table, !device.host.features.isEmpty else { return }
+    guard let table, !isResting, !device.host.features.isEmpty else { return }
     for ring in rings where ring.isStarted && ring.isEnabled && !device.host.isRunning(ring.index) {
       guard ring.isPlaced(in: table), let configuration = try ring.configuration(in: table) else { continue }
       guard device.host.features.contains(.version1) else { throw .host(.legacyDriver) }

@@ -34,6 +34,9 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
   var isLogging = false
   var channel: BackendChannel?
   var stateTransfer: StateTransfer?
+  var postcopy: Postcopy?
+  /// Whether guest memory must be left alone until the front-end can provide its pages.
+  var isResting = false
 
   /// A message that waits for the requests in flight; none behind it is read meanwhile.
   var keptMessage: Message?
@@ -144,6 +147,7 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
     channel = nil
     stateTransfer?.cancel()
     stateTransfer = nil
+    postcopy = nil
     for ring in rings { ring.removeDescriptors(from: loop) }
     device.host.reset()
     device.host.resume()

@@ -42,6 +42,10 @@ public enum VhostUserError: Error, Equatable, Sendable {
   case illegalInflightRegion(queueCount: UInt16, queueSize: UInt16)
   /// An in-flight region that has no room for its queues.
   case inflightRegionTooShort(byteCount: UInt64, needed: UInt64)
+  /// A postcopy migration that begins without having been announced.
+  case postcopyNotAdvised
+  /// A front-end that cannot provide the pages of memory that was mapped for it.
+  case memoryRefused(UInt64)
   /// A transfer of state in a direction, or a phase of migration, that does not exist.
   case illegalStateTransfer(direction: UInt32, phase: UInt32)
   /// A ring without kick descriptor, which would have to be polled.
@@ -84,6 +88,8 @@ extension VhostUserError: CustomStringConvertible {
     case .illegalInflightRegion(let count, let size): "an in-flight region for \(count) queues of size \(size)"
     case .inflightRegionTooShort(let count, let needed):
       "an in-flight region of \(count) bytes, where \(needed) are needed"
+    case .postcopyNotAdvised: "POSTCOPY_LISTEN came without POSTCOPY_ADVISE"
+    case .memoryRefused(let number): "the front-end refuses to provide the memory's pages: \(number)"
     case .illegalStateTransfer(let direction, let phase):
       "a transfer of state in direction \(direction) and phase \(phase) of a migration"
     case .pollingNeeded(let ring): "ring \(ring) has no kick descriptor, and rings are not polled"

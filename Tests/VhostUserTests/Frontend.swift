@@ -27,6 +27,9 @@ enum Wire {
   static let getConfig: UInt32 = 24
   static let setConfig: UInt32 = 25
   static let getInflightFd: UInt32 = 31
+  static let postcopyAdvise: UInt32 = 28
+  static let postcopyListen: UInt32 = 29
+  static let postcopyEnd: UInt32 = 30
   static let setInflightFd: UInt32 = 32
   static let resetDevice: UInt32 = 34
   static let vringKick: UInt32 = 35
@@ -52,10 +55,11 @@ enum Wire {
   static let logShmfd: UInt64 = 1 << 1
   static let memSlots: UInt64 = 1 << 15
   static let inflightShmfd: UInt64 = 1 << 12
+  static let pageFault: UInt64 = 1 << 8
   static let deviceState: UInt64 = 1 << 19
   static let all: UInt64 =
     1 << 0 | logShmfd | replyAck | backendReq | config | inflightShmfd | 1 << 13 | memSlots | 1 << 16
-    | deviceState
+    | deviceState | (Userfaultfd.isAvailable ? pageFault : 0)
 
   static let noDescriptor: UInt64 = 0x100
 }
@@ -77,7 +81,7 @@ final class Frontend {
   private(set) var error: VhostUserError?
   private(set) var brokenCount = 0
   var whenEnded: () -> Void = {}
-  /// What came with the last answer.
+  /// What came with answers and was not taken.
   var descriptors = DescriptorList()
 
   convenience init(offering offered: ProtocolFeatures = .standard) throws {
@@ -128,7 +132,6 @@ final class Frontend {
   func answer() throws -> Answer? {
     guard try socket?.waitUntilReadable(within: .zero) == true else { return nil }
     guard var header = try socket?.receive(exactly: 12, maximumDescriptors: 4) else { return nil }
-    descriptors = DescriptorList()
     while let descriptor = header.descriptors.takeFirst() { descriptors.append(descriptor) }
     let words = header.bytes.words
     let payload = words[2] == 0 ? [] : try socket?.receive(exactly: Int(words[2]), within: .seconds(1))?.bytes ?? []
