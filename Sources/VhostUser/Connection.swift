@@ -18,6 +18,11 @@ public struct Connection: ~Copyable, Sendable {
   /// The open descriptor, to watch in an event loop.
   public var descriptor: Int32 { socket.descriptor.rawValue }
 
+  /// Another descriptor for the socket, to watch for its end elsewhere.
+  func duplicateDescriptor() throws(LinuxError) -> FileDescriptor {
+    try socket.descriptor.duplicate()
+  }
+
   /// Takes the next message, or nil when the peer has closed the connection.
   public func receive() throws(VhostUserError) -> Message? {
     let limit = limit

@@ -71,6 +71,8 @@ public enum FrontendRequest: UInt32, CaseIterable, Sendable {
     switch self {
     case .getQueueNum: .multiqueue
     case .setLogBase: .sharedLog
+    case .sendRarp: .announcements
+    case .netSetMtu: .mtu
     case .getMaxMemSlots, .addMemReg, .remMemReg: .memorySlots
     case .setBackendReqFd: .backendRequests
     case .getConfig, .setConfig: .config

@@ -57,13 +57,11 @@ struct MemoryTable {
     }
   }
 
-  /// Leaves missing pages to the front-end.
+  /// The regions as they are mapped.
   ///
-  /// - Parameter first: how many regions to leave out at the front, whose pages it provides already.
-  func awaitPages(from userfaultfd: borrowing Userfaultfd, first: Int = 0) throws(VhostUserError) {
-    for region in regions[first...] {
-      do throws(LinuxError) { try region.mapped.awaitPages(from: userfaultfd) } catch { throw .system(error) }
-    }
+  /// - Parameter first: how many regions to leave out at the front.
+  func mappedRegions(from first: Int = 0) -> [MemoryRegion] {
+    regions[first...].map(\.mapped)
   }
 
   var regionCount: Int { regions.count }

@@ -12,8 +12,12 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
   public static let multiqueue = ProtocolFeatures(rawValue: 1 << 0)
   /// `LOG_SHMFD`: the front-end shares a log of the pages that the back-end has written.
   public static let sharedLog = ProtocolFeatures(rawValue: 1 << 1)
+  /// `RARP`: the back-end announces a guest that has come from elsewhere.
+  public static let announcements = ProtocolFeatures(rawValue: 1 << 2)
   /// `REPLY_ACK`: any message can be acknowledged.
   public static let replyAck = ProtocolFeatures(rawValue: 1 << 3)
+  /// `MTU`: the back-end is told of the guest's MTU.
+  public static let mtu = ProtocolFeatures(rawValue: 1 << 4)
   /// `BACKEND_REQ`: the back-end may send messages of its own.
   public static let backendRequests = ProtocolFeatures(rawValue: 1 << 5)
   /// `PAGEFAULT`: the guest's memory may follow while the device uses it already (postcopy).
@@ -37,11 +41,14 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
   public static let supported: ProtocolFeatures = standard.union(.inbandNotifications)
 
   /// What is offered unless said otherwise: everything but in-band notifications, which a front-end that has the choice
-  /// would use in place of the much cheaper descriptors.
+  /// would use in place of the much cheaper descriptors. What is for network devices is offered for those alone.
   public static let standard: ProtocolFeatures = everywhere.union(Userfaultfd.isAvailable ? .pageFaults : [])
+
+  /// What only a network device can do.
+  static let network: ProtocolFeatures = [.announcements, .mtu]
 
   private static let everywhere: ProtocolFeatures = [
     .multiqueue, .sharedLog, .replyAck, .backendRequests, .config, .inflightRegion, .resetDevice, .memorySlots,
-    .status, .deviceState,
+    .status, .deviceState, .announcements, .mtu,
   ]
 }

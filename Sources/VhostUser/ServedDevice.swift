@@ -10,6 +10,8 @@ public final class ServedDevice<Device: VirtioDevice & ~Copyable> {
   let lines: NotificationLines
   /// The guest's memory as the front-end shares it; nil while there is none.
   public internal(set) var memory: GuestMemory?
+  /// What to do with messages for network devices; nil for any other device, and then they are not offered.
+  public var networkMessages: NetworkMessages<Device>?
 
   /// What of rings and transports is offered beside the device's own features.
   private static var ringFeatures: Features { [.indirectDescriptors, .eventIndex, .version1] }
@@ -46,6 +48,22 @@ public final class ServedDevice<Device: VirtioDevice & ~Copyable> {
     _ body: (borrowing DeviceHost<Device>) throws(E) -> Result
   ) throws(E) -> Result {
     try body(host)
+  }
+}
+
+/// Messages that only a network device has a use for.
+public struct NetworkMessages<Device: VirtioDevice & ~Copyable> {
+  /// The guest has come from elsewhere: the network is to learn where it is now (`SEND_RARP`, with the six bytes of the
+  /// guest's address).
+  public var announce: (inout Device, [UInt8]) -> Void
+  /// The guest's MTU, as the driver is told (`NET_SET_MTU`).
+  public var setMTU: (inout Device, UInt16) -> Void
+
+  public init(
+    announce: @escaping (inout Device, [UInt8]) -> Void, setMTU: @escaping (inout Device, UInt16) -> Void
+  ) {
+    self.announce = announce
+    self.setMTU = setMTU
   }
 }
 

@@ -43,7 +43,7 @@ extension Session where Device: ~Copyable {
       try use(table)
       return .done
     }
-    try table.awaitPages(from: postcopy.userfaultfd, first: knownCount)
+    try system { () throws(LinuxError) in try postcopy.provider.awaitPages(of: table.mappedRegions(from: knownCount)) }
     _ = arrive(table, at: postcopy)
     let places = table.placesHere(from: knownCount).flatMap(\.encoded)
     // The message, with our addresses in place of the front-end's; it may have room for more regions than it has.

@@ -3,20 +3,24 @@ import VirtioCore
 
 /// A postcopy migration that this back-end is the destination of.
 final class Postcopy {
-  /// Through which the front-end learns of missing pages and provides them.
-  let userfaultfd: Userfaultfd
   /// Whether memory is about to be shared whose pages follow.
   var isListening = false
   /// What the front-end cannot provide pages of yet.
   var arriving: Arriving?
+
+  let provider: PageProvider
 
   struct Arriving {
     /// Nil when the last region was taken away.
     let table: MemoryTable?
   }
 
-  init() throws(LinuxError) {
-    userfaultfd = try Userfaultfd()
+  init(_ provider: PageProvider) {
+    self.provider = provider
+  }
+
+  deinit {
+    provider.end()
   }
 }
 
@@ -35,10 +39,10 @@ extension Session where Device: ~Copyable {
   /// Hands the front-end the descriptor through which it is going to provide pages.
   func advisePostcopy(_ message: borrowing Message) throws(VhostUserError) {
     try message.checkNoPayload()
-    let postcopy = try system { () throws(LinuxError) in try Postcopy() }
-    self.postcopy = postcopy
-    try connection.send(
-      message.request, flags: .reply, payload: [], descriptors: [postcopy.userfaultfd.descriptor.rawValue])
+    let provider = try system { () throws(LinuxError) in try PageProvider(connection.duplicateDescriptor()) }
+    postcopy = Postcopy(provider)
+    let copy = try system { () throws(LinuxError) in try provider.descriptor() }
+    try connection.send(message.request, flags: .reply, payload: [], descriptors: [copy.rawValue])
   }
 
   func listenForPostcopy(_ message: borrowing Message) throws(VhostUserError) {

@@ -63,6 +63,8 @@ extension Session where Device: ~Copyable {
     case .setOwner, .resetOwner: try message.checkNoPayload()
     case .setStatus: try setStatus(try message.number())
     case .setConfig: try setConfig(try message.config())
+    case .sendRarp: announce(try message.number())
+    case .netSetMtu: try setMTU(try message.number())
     case .setDeviceStateFd: return .reply(try startStateTransfer(&message).encoded)
     case .checkDeviceState: return .reply(try checkState(message).encoded)
     case .resetDevice:
@@ -147,6 +149,15 @@ extension Session where Device: ~Copyable {
 
   private func setConfig(_ config: ConfigPayload) throws(VhostUserError) {
     try host { () throws(HostError) in try device.host.writeConfig(config.bytes, at: Int(config.offset)) }
+  }
+
+  private func announce(_ address: UInt64) {
+    device.host.update { device in self.device.networkMessages?.announce(&device, Array(address.encoded.prefix(6))) }
+  }
+
+  private func setMTU(_ number: UInt64) throws(VhostUserError) {
+    guard let mtu = UInt16(exactly: number) else { throw .illegalMTU(number) }
+    device.host.update { device in self.device.networkMessages?.setMTU(&device, mtu) }
   }
 
   private func setBackendChannel(_ message: inout Message) throws(VhostUserError) {

@@ -69,7 +69,7 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
   ) throws(LinuxError) {
     self.device = device
     self.loop = loop
-    self.offered = offered.intersection(.supported)
+    self.offered = offered.intersection(.supported).subtracting(device.networkMessages == nil ? .network : [])
     self.report = report
     self.connection = connection
     rings = (0..<device.host.queueCount).map { Ring(index: $0) }

@@ -23,6 +23,7 @@ enum Wire {
   static let getQueueNum: UInt32 = 17
   static let setVringEnable: UInt32 = 18
   static let sendRarp: UInt32 = 19
+  static let netSetMtu: UInt32 = 20
   static let setBackendReqFd: UInt32 = 21
   static let getConfig: UInt32 = 24
   static let setConfig: UInt32 = 25
@@ -55,6 +56,8 @@ enum Wire {
   static let logShmfd: UInt64 = 1 << 1
   static let memSlots: UInt64 = 1 << 15
   static let inflightShmfd: UInt64 = 1 << 12
+  static let rarp: UInt64 = 1 << 2
+  static let mtu: UInt64 = 1 << 4
   static let pageFault: UInt64 = 1 << 8
   static let deviceState: UInt64 = 1 << 19
   static let all: UInt64 =
@@ -76,6 +79,7 @@ final class Frontend {
   let loop: EventLoop
   let device: ServedDevice<EchoDevice>
   private(set) var socket: UnixSocket?
+  let socketNumber: Int32
   private(set) var session: Session<EchoDevice>?
   private(set) var isEnded = false
   private(set) var error: VhostUserError?
@@ -92,7 +96,9 @@ final class Frontend {
     self.device = device
     loop = try EventLoop()
     let pair = try UnixSocket.pair()
-    socket = UnixSocket(owning: try pair.first.descriptor.duplicate())
+    let near = try pair.first.descriptor.duplicate()
+    socketNumber = near.rawValue
+    socket = UnixSocket(owning: near)
     let far = UnixSocket(owning: try pair.second.descriptor.duplicate())
     session = try Session(
       Connection(far, limit: .milliseconds(50)), device: device, loop: loop, offering: offered
@@ -112,7 +118,9 @@ final class Frontend {
   init(connectedTo path: String, serving device: ServedDevice<EchoDevice>, on loop: EventLoop) throws {
     self.device = device
     self.loop = loop
-    socket = try UnixSocket.connect(to: path)
+    let socket = try UnixSocket.connect(to: path)
+    socketNumber = socket.descriptor.rawValue
+    self.socket = consume socket
   }
 
   func pump() throws {

@@ -102,4 +102,20 @@ import VirtioCore
     try frontend.send(Wire.setStatus, number(0x100))
     #expect(frontend.error == .illegalStatus(0x100))
   }
+
+  @Test("RARP and MTU are for a device that takes them, and for no other")
+  func network() throws {
+    let device = ServedDevice(EchoDevice())
+    device.networkMessages = NetworkMessages(
+      announce: { $0.config.replaceSubrange(0..<6, with: $1) }, setMTU: { $0.config[7] = UInt8($1 >> 8) })
+    let frontend = try Frontend(device)
+    #expect(try frontend.ask(Wire.getProtocolFeatures).number == Wire.all | Wire.rarp | Wire.mtu)
+    try frontend.negotiate(protocol: Wire.all | Wire.rarp | Wire.mtu)
+    #expect(try frontend.acknowledged(Wire.sendRarp, [9, 8, 7, 6, 5, 4, 0, 0]) == 0)
+    #expect(try frontend.acknowledged(Wire.netSetMtu, number(9000)) == 0)
+    let config = device.update { $0.config }
+    #expect(config.prefix(8) == [9, 8, 7, 6, 5, 4, 6, 35])
+    try frontend.send(Wire.netSetMtu, number(65_536))
+    #expect(frontend.error == .illegalMTU(65_536))
+  }
 }

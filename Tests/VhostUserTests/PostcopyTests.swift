@@ -92,6 +92,28 @@ import VhostUser
     #expect(!frontend.isEnded)
   }
 
+  @Test("a front-end that goes while a page of its is waited for is noticed")
+  func goneWhileWaiting() throws {
+    let (frontend, driver) = try listening()
+    guard let userfaultfd = frontend.descriptors.takeFirst()?.release() else { return #expect(Bool(false)) }
+    let socket = frontend.socketNumber
+    _ = try frontend.ask(Wire.setMemTable, GuestDriver.table(), descriptors: driver.memoryNumbers)
+    try frontend.send(Wire.setMemTable, number(0))
+    try driver.setUpRing(frontend)
+    try frontend.send(Wire.setVringEnable, words(0, 1))
+    let thread = try Thread(name: "killer") {
+      var request = pollfd(fd: userfaultfd, events: Int16(POLLIN), revents: 0)
+      unsafe poll(&request, 1, -1)
+      close(userfaultfd)
+      shutdown(socket, Int32(SHUT_RDWR))
+    }
+    try driver.kickDevice(frontend)
+    thread.join()
+    try frontend.pump()
+    #expect(frontend.isEnded)
+    #expect(try driver.memory.copyCount() == 0)
+  }
+
   @Test("a ring that is kicked before the acknowledgement is served after it")
   func earlyKick() throws {
     let (frontend, driver) = try listening()
