@@ -93,9 +93,9 @@ extension DeviceHost where Device: ~Copyable {
   ///
   /// A broken device has dropped the chain that broke it, and others with it: whoever goes on takes them again.
   func restingIndex(_ index: Int, _ slot: QueueSet.Slot) throws(HostError) -> UInt16 {
-    let count = slot.queue.inFlightCount
+    let count = slot.inFlightCount
     guard count == 0 || isBroken else { throw .chainsInFlight(queue: index, count: count) }
-    return slot.queue.nextUsed
+    return slot.restingIndex
   }
 
   func open(_ configuration: QueueConfiguration, in memory: GuestMemory) throws(HostError) -> QueueSet.Slot {

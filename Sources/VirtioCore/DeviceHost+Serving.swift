@@ -44,7 +44,7 @@ extension DeviceHost where Device: ~Copyable {
 
   /// Whether chains were taken and not given back.
   public var hasChainsInFlight: Bool {
-    queues.slots.contains { slot in slot.map { $0.queue.inFlightCount != 0 } ?? false }
+    queues.slots.contains { slot in slot.map { $0.inFlightCount != 0 } ?? false }
   }
 
   /// Serves again, at first whatever came in the meantime.

@@ -9,10 +9,19 @@ public struct QueueSet: ~Copyable {
     var isTouched = false
     /// Buffers are there for which no kick will come.
     var isWaiting = false
+    /// How many chains were taken before the start and not given back: nobody here has them.
+    private let lostCount: UInt16
 
     init(_ queue: consuming SplitVirtqueue) {
+      lostCount = queue.inFlightCount
       self.queue = queue
     }
+
+    /// How many chains the model has.
+    var inFlightCount: UInt16 { queue.inFlightCount &- lostCount }
+
+    /// The available index to go on from when the model has none, or has dropped all that it had.
+    var restingIndex: UInt16 { queue.nextUsed &+ lostCount }
   }
 
   var slots: [Slot?]

@@ -144,4 +144,19 @@ import VirtioCore
     fixture.frontend.session?.end { order.append("again") }
     #expect(order.last == "again")
   }
+
+  @Test("chains that an earlier back-end took and lost are not waited for")
+  func lost() throws {
+    let frontend = try Frontend()
+    let driver = try GuestDriver()
+    try frontend.negotiate(features: Wire.version1)
+    for byte in 1...3 as ClosedRange<UInt8> { try driver.offer([byte]) }
+    try driver.setUp(frontend, base: 2)
+    try driver.kickDevice(frontend)
+    #expect(try driver.usedIndex() == 1)
+    #expect(try driver.answer(2, byteCount: 1) == [4])
+    #expect(try frontend.ask(Wire.getVringBase, words(0, 0)) == words(0, 3))
+    try frontend.close()
+    #expect(frontend.isEnded && frontend.error == nil)
+  }
 }
