@@ -139,11 +139,13 @@ extension Session where Device: ~Copyable {
     protocolFeatures = chosen
   }
 
-  /// QEMU writes 0 whenever it stops the device, after its rings: then the guest may go on later, or its state be asked
-  /// for. Whether another driver comes instead shows when the rings start.
+  /// QEMU writes 0 whenever it stops the device, version 7.2 even before it asks its rings for their bases: then the guest
+  /// may go on later or elsewhere. Whether another driver comes instead shows when the rings start.
   private func setStatus(_ number: UInt64) throws(VhostUserError) {
     guard let byte = UInt8(exactly: number) else { throw .illegalStatus(number) }
-    if byte == 0, !isSuspended || device.host.isBroken { try resetDevice() }
+    if byte == 0 {
+      if hasServed, !device.host.isBroken { try suspend() } else { try resetDevice() }
+    }
     status = DeviceStatus(rawValue: byte)
   }
 

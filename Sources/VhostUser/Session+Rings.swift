@@ -127,9 +127,20 @@ extension Session where Device: ~Copyable {
 
   private var hasOpenRings: Bool { rings.contains { device.host.isRunning($0.index) } }
 
-  /// Whether all rings were stopped, as they are before a front-end pauses or migrates its guest, or lets it go.
-  var isSuspended: Bool {
-    rings.contains { $0.restingBase != nil } && !rings.contains(where: \.isStarted)
+  /// Whether a ring has been started since the last reset.
+  var hasServed: Bool {
+    rings.contains { $0.isStarted || $0.restingBase != nil }
+  }
+
+  /// Stops all rings where they are, as before the guest pauses or migrates, or its driver goes.
+  func suspend() throws(VhostUserError) {
+    for ring in rings where ring.isStarted { try rest(ring) }
+  }
+
+  private func rest(_ ring: Ring) throws(VhostUserError) {
+    try close(ring)
+    ring.isStarted = false
+    ring.restingBase = ring.nextAvailable
   }
 
   /// Lets the device serve a ring or not, be it started or stopped.
@@ -143,9 +154,7 @@ extension Session where Device: ~Copyable {
   /// - Returns: the available index to start again from.
   func stopRing(_ state: VringState) throws(VhostUserError) -> VringState {
     let ring = try ring(state.index)
-    try close(ring)
-    ring.isStarted = false
-    ring.restingBase = ring.nextAvailable
+    try rest(ring)
     ring.removeKick(from: loop)
     ring.setCall(nil)
     return VringState(index: state.index, value: UInt32(ring.nextAvailable))
