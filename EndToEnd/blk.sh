@@ -14,7 +14,9 @@ done
 case $backend in
 '')
   build virtiokit
-  backend="$program blk --socket-path @SOCKET@ --image @IMAGE@ --num-queues 2 --control @CONTROL@"
+  backend="$program blk --socket-path @SOCKET@ --image @IMAGE@ --control @CONTROL@"
+  # Not in every build of it.
+  if "$program" blk --help | grep -q qcow2; then backend="$backend --format @FORMAT@"; fi
   ;;
 stand-in) need qemu-storage-daemon qemu-utils; backend="$here/stand-in-blk @SOCKET@ @IMAGE@ @FORMAT@ num-queues=2" ;;
 esac
