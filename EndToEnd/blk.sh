@@ -14,10 +14,16 @@ done
 case $backend in
 '')
   build virtiokit
-  backend="$program blk --socket-path @SOCKET@ --image @IMAGE@ --format @FORMAT@ --control @CONTROL@"
+  backend="$program blk --socket-path @SOCKET@ --image @IMAGE@ --control @CONTROL@"
+  # Not in every build of it.
+  if "$program" blk --help | grep -q qcow2; then backend="$backend --format @FORMAT@"; fi
   ;;
 stand-in) need qemu-storage-daemon qemu-utils; backend="$here/stand-in-blk @SOCKET@ @IMAGE@ @FORMAT@ num-queues=2" ;;
 esac
+
+# A back-end that is not told a format serves raw images.
+formats=(raw)
+case $backend in *@FORMAT@*) formats+=(qcow2) ;; *) echo "$check: SKIPPED: qcow2: not offered by this back-end" ;; esac
 
 # serve IMAGE [FORMAT]: starts the back-end, in a process group of its own, and waits for its socket.
 serve() {
