@@ -160,12 +160,29 @@ extension UnsafeMutableRawPointer {
     guard UInt(bitPattern: self) & UInt(MemoryLayout<T>.size - 1) == 0 else {
       return unsafe loadUnaligned(as: T.self)
     }
+    return unsafe loadAligned(T.self)
+  }
+
+  /// `loadOnce` where the address is known to be a multiple of the integer's size.
+  @inlinable
+  @inline(__always)
+  func loadAligned<T: GuestInteger>(_: T.Type) -> T {
     switch MemoryLayout<T>.size {
     case 1: return unsafe T(truncatingIfNeeded: atomic(UInt8.self).pointee.load(ordering: .relaxed))
     case 2: return unsafe T(truncatingIfNeeded: atomic(UInt16.self).pointee.load(ordering: .relaxed))
     case 4: return unsafe T(truncatingIfNeeded: atomic(UInt32.self).pointee.load(ordering: .relaxed))
     default: return unsafe T(truncatingIfNeeded: atomic(UInt64.self).pointee.load(ordering: .relaxed))
     }
+  }
+
+  /// Reads two integers that follow each other, each exactly once.
+  @inlinable
+  @inline(__always)
+  func loadPairOnce() -> (UInt64, UInt64) {
+    guard UInt(bitPattern: self) & 7 == 0 else {
+      return unsafe (loadUnaligned(as: UInt64.self), loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+    }
+    return unsafe (loadAligned(UInt64.self), (self + 8).loadAligned(UInt64.self))
   }
 
   /// Writes an integer whole where it is aligned: no reader sees half of it.
@@ -175,6 +192,13 @@ extension UnsafeMutableRawPointer {
     guard UInt(bitPattern: self) & UInt(MemoryLayout<T>.size - 1) == 0 else {
       return unsafe storeBytes(of: value, as: T.self)
     }
+    unsafe storeAligned(value)
+  }
+
+  /// `storeOnce` where the address is known to be a multiple of the integer's size.
+  @inlinable
+  @inline(__always)
+  func storeAligned<T: GuestInteger>(_ value: T) {
     switch MemoryLayout<T>.size {
     case 1: unsafe atomic(UInt8.self).pointee.store(UInt8(truncatingIfNeeded: value), ordering: .relaxed)
     case 2: unsafe atomic(UInt16.self).pointee.store(UInt16(truncatingIfNeeded: value), ordering: .relaxed)

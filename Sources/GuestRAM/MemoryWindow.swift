@@ -91,8 +91,8 @@ extension MemoryWindow {
     markAddress = address.rawValue
   }
 
-  /// Out of line and by value, so that a window in a caller's registers can stay there.
-  @usableFromInline
+  @inlinable
+  @inline(__always)
   static func locate(
     _ address: GuestAddress, _ byteCount: Int, in block: UnsafeMutablePointer<Block>
   ) -> UnsafeMutableRawPointer? {
@@ -118,16 +118,6 @@ extension MemoryWindow {
   public func load<T: GuestInteger>(_: T.Type, at offset: Int) -> T {
     precondition(offset >= 0 && offset &+ MemoryLayout<T>.size <= length)
     return unsafe T(littleEndian: (base + offset).loadOnce(T.self))
-  }
-
-  /// Reads two little-endian integers that follow each other, each once: a descriptor.
-  @inlinable
-  @inline(__always)
-  public func loadPair(at offset: Int) -> (UInt64, UInt64) {
-    precondition(offset >= 0 && offset &+ 16 <= length)
-    let first = unsafe (base + offset).loadOnce(UInt64.self)
-    let second = unsafe (base + offset + 8).loadOnce(UInt64.self)
-    return (UInt64(littleEndian: first), UInt64(littleEndian: second))
   }
 
   /// Writes a little-endian integer of the window and marks it in the dirty log.

@@ -1,6 +1,6 @@
 public import GuestRAM
 
-/// The walk along a chain: which descriptor comes next, and the rules that a driver may break on the way (2.7.5).
+/// The walk along a chain: how far it may go on, and what must be known of the buffers that it has passed (2.7.5).
 @usableFromInline
 struct ChainWalk {
   /// Whether the chain may go on in an indirect table, or has done so.
@@ -9,29 +9,52 @@ struct ChainWalk {
     case notNegotiated, allowed, entered
   }
 
-  /// The next descriptor's index in the table, or `atEnd`.
-  @usableFromInline var index: Int
-  /// The table's number of descriptors.
-  @usableFromInline var count: Int
-  /// How many more descriptors the chain may have: it counts down, so no chain is walked for ever.
+  /// Whether the last descriptor has been passed.
+  @usableFromInline var isAtEnd = false
+  /// The bytes of descriptors that the chain may still have: it counts down, so no chain is walked for ever.
   @usableFromInline var left: Int
-  /// The bytes of the buffers so far, and of the device-writable ones among them.
+  /// The bytes of the buffers so far.
   @usableFromInline var byteCount: UInt32 = 0
-  @usableFromInline var writableByteCount: UInt32 = 0
+  /// The bytes of the device-readable buffers, once the device-writable ones have begun.
+  @usableFromInline var readableByteCount: UInt32 = 0
   /// `DescriptorFlags.write` once the device-writable buffers have begun, which are the last.
   @usableFromInline var kind: UInt16 = 0
   @usableFromInline var indirection: Indirection
 
-  @usableFromInline static let atEnd = -1
+  @inlinable
+  @inline(__always)
+  init(tableByteCount: Int, allowsIndirect: Bool) {
+    left = tableByteCount
+    indirection = allowsIndirect ? .allowed : .notNegotiated
+  }
+
+  /// The bytes of the device-writable buffers so far.
+  @inlinable
+  var writableByteCount: UInt32 {
+    kind == 0 ? 0 : byteCount &- readableByteCount
+  }
+}
+
+/// One row of a descriptor table, read once (2.7.5).
+@usableFromInline
+struct Descriptor {
+  @usableFromInline let address: UInt64
+  @usableFromInline let length: UInt32
+  @usableFromInline let flags: UInt16
+  @usableFromInline let next: UInt16
 
   @inlinable
   @inline(__always)
-  init(head: UInt16, size: UInt16, allowsIndirect: Bool) {
-    index = Int(head)
-    count = Int(size)
-    left = Int(size)
-    indirection = allowsIndirect ? .allowed : .notNegotiated
+  init(_ row: (UInt64, UInt64)) {
+    address = row.0
+    length = UInt32(truncatingIfNeeded: row.1)
+    flags = UInt16(truncatingIfNeeded: row.1 &>> 32)
+    next = UInt16(truncatingIfNeeded: row.1 &>> 48)
   }
+
+  @inlinable
+  @inline(__always)
+  func has(_ flag: UInt16) -> Bool { flags & flag != 0 }
 }
 
 extension DescriptorChain {
@@ -39,68 +62,69 @@ extension DescriptorChain {
   @inlinable
   @inline(__always)
   public mutating func next() throws(VirtqueueError) -> Segment? {
-    while walk.index != ChainWalk.atEnd {
-      guard walk.left > 0 else { throw .chainTooLong(head: head, most: walk.count) }
-      walk.left &-= 1
-      let offset = walk.index &* RingLayout.descriptorByteCount
-      let (address, word) = table.loadPair(at: offset)
-      let length = UInt32(truncatingIfNeeded: word)
-      let flags = UInt16(truncatingIfNeeded: word &>> 32)
-      if flags & DescriptorFlags.indirect != 0 {
-        try enterIndirect(at: address, length, flags)
-        continue
-      }
-      try step(flags, to: UInt16(truncatingIfNeeded: word &>> 48))
-      try account(length, flags)
-      return Segment(
-        address: GuestAddress(address), byteCount: length, isDeviceWritable: flags & DescriptorFlags.write != 0)
-    }
-    return nil
+    guard !walk.isAtEnd else { return nil }
+    var descriptor = Descriptor(table.load())
+    if descriptor.has(DescriptorFlags.indirect) { descriptor = try enterIndirect(descriptor) }
+    try step(descriptor)
+    try account(descriptor)
+    return Segment(
+      address: GuestAddress(descriptor.address), byteCount: descriptor.length,
+      isDeviceWritable: descriptor.has(DescriptorFlags.write))
   }
 
   @inlinable
   @inline(__always)
-  mutating func step(_ flags: UInt16, to next: UInt16) throws(VirtqueueError) {
-    guard flags & DescriptorFlags.next != 0 else {
-      walk.index = ChainWalk.atEnd
+  mutating func step(_ descriptor: Descriptor) throws(VirtqueueError) {
+    guard descriptor.has(DescriptorFlags.next) else {
+      walk.isAtEnd = true
       return
     }
-    guard Int(next) < walk.count else { throw .nextOutOfRange(next: next, count: walk.count) }
-    walk.index = Int(next)
+    guard table.go(to: descriptor.next) else {
+      throw .nextOutOfRange(next: descriptor.next, count: table.count)
+    }
+    let left = walk.left &- PairTable.rowByteCount
+    guard left != 0 else { throw .chainTooLong(head: head, most: table.count) }
+    walk.left = left
   }
 
   @inlinable
   @inline(__always)
-  mutating func account(_ length: UInt32, _ flags: UInt16) throws(VirtqueueError) {
-    let (sum, overflow) = walk.byteCount.addingReportingOverflow(length)
+  mutating func account(_ descriptor: Descriptor) throws(VirtqueueError) {
+    let (sum, overflow) = walk.byteCount.addingReportingOverflow(descriptor.length)
     guard !overflow else { throw .chainTooLarge(head: head) }
+    let kind = descriptor.flags & DescriptorFlags.write
+    if kind != walk.kind {
+      guard kind != 0 else { throw .readableAfterWritable(head: head) }
+      walk.readableByteCount = walk.byteCount
+      walk.kind = kind
+    }
     walk.byteCount = sum
-    let kind = flags & DescriptorFlags.write
-    guard kind >= walk.kind else { throw .readableAfterWritable(head: head) }
-    walk.kind = kind
-    if kind != 0 { walk.writableByteCount &+= length }
   }
 
   /// Goes on in an indirect table, whose own length bounds the rest of the chain: Linux makes such tables longer than
   /// the queue, although 2.7.5.3.1 says not to.
+  ///
+  /// - Returns: the table's first descriptor.
   @inlinable
   @inline(__always)
-  mutating func enterIndirect(at address: UInt64, _ length: UInt32, _ flags: UInt16) throws(VirtqueueError) {
+  mutating func enterIndirect(_ pointer: Descriptor) throws(VirtqueueError) -> Descriptor {
     guard walk.indirection == .allowed else {
       throw walk.indirection == .entered ? .indirectInsideIndirect(head: head) : .indirectNotNegotiated(head: head)
     }
-    guard flags & DescriptorFlags.next == 0 else { throw .indirectWithNext(head: head) }
+    guard !pointer.has(DescriptorFlags.next) else { throw .indirectWithNext(head: head) }
+    let length = pointer.length
     guard length != 0, length % 16 == 0, length <= 16 &* UInt32(RingLayout.mostEntries) else {
       throw .illegalIndirectLength(head: head, byteCount: length)
     }
     do throws(GuestMemoryError) {
-      try table.move(to: GuestAddress(address), byteCount: Int(length))
+      try table.move(to: GuestAddress(pointer.address), byteCount: Int(length))
     } catch {
       throw .memory(error)
     }
     walk.indirection = .entered
-    walk.index = 0
-    walk.count = Int(length) / RingLayout.descriptorByteCount
-    walk.left = walk.count
+    walk.left = table.byteCount
+    let first = Descriptor(table.load())
+    guard !first.has(DescriptorFlags.indirect) else { throw .indirectInsideIndirect(head: head) }
+    return first
   }
 }

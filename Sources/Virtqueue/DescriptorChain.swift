@@ -32,18 +32,18 @@ public struct DescriptorChain: ~Copyable {
 
   /// The available index that the chain came with.
   @usableFromInline let position: UInt16
-  @usableFromInline var table: MemoryWindow
+  @usableFromInline var table: PairTable
   @usableFromInline var walk: ChainWalk
   /// What `read` and `write` have left of the descriptor that they are in.
   @usableFromInline var current = Segment(address: GuestAddress(0), byteCount: 0, isDeviceWritable: false)
 
   @inlinable
   @inline(__always)
-  init(head: UInt16, position: UInt16, table: consuming MemoryWindow, size: UInt16, allowsIndirect: Bool) {
+  init(head: UInt16, position: UInt16, table: consuming PairTable, allowsIndirect: Bool) {
     self.head = head
     self.position = position
+    walk = ChainWalk(tableByteCount: table.byteCount, allowsIndirect: allowsIndirect)
     self.table = table
-    walk = ChainWalk(head: head, size: size, allowsIndirect: allowsIndirect)
   }
 
   /// Notes bytes that went into the device-writable buffers without `write`: by `GuestMemory.fill`.
@@ -55,7 +55,7 @@ public struct DescriptorChain: ~Copyable {
   /// Whether the whole chain was walked and every device-writable byte of it was written.
   @inlinable
   var isUsedCompletely: Bool {
-    walk.index == ChainWalk.atEnd && walk.writableByteCount == writtenByteCount
+    walk.isAtEnd && walk.writableByteCount == writtenByteCount
   }
 }
 

@@ -35,11 +35,8 @@ extension RingLayout {
   @usableFromInline static let flagsOffset = 0
   @usableFromInline static let indexOffset = 2
 
-  @inlinable
-  static func availableOffset(slot: UInt16) -> Int { 4 &+ 2 &* Int(slot) }
-
-  @inlinable
-  static func usedOffset(slot: UInt16) -> Int { 4 &+ 8 &* Int(slot) }
+  /// Where the entries of the available ring and of the used ring begin.
+  static let entriesOffset = 4
 
   static func usedEventOffset(size: UInt16) -> Int { 4 + 2 * Int(size) }
 

@@ -40,29 +40,52 @@ struct WaitingChains {
 }
 
 extension SplitVirtqueue {
-  /// Writes the element of the next chain in turn.
-  ///
-  /// In order, one element may stand for a run of chains if all but the last were used completely. It names the last and
-  /// lies in the slot of the first, so each chain overwrites the run's element until the run ends.
-  /// - Parameter isComplete: whether the next chain may share the element; never without `VIRTIO_F_IN_ORDER`.
+  /// Writes the element of a chain, whose turn is when it comes.
   @inlinable
   @inline(__always)
-  mutating func give(_ head: UInt16, _ writtenByteCount: UInt32, isComplete: Bool) {
-    // The id and the length at once; nobody looks at them before they are published.
-    used.store(
-      UInt64(writtenByteCount) &<< 32 | UInt64(head), at: RingLayout.usedOffset(slot: runStart & (size &- 1)))
-    if tracker != nil { trackGiven(head) }
+  mutating func give(_ head: UInt16, _ writtenByteCount: UInt32) {
+    store(head, writtenByteCount, index: giveIndex)
     giveIndex &+= 1
-    if !isComplete { runStart = giveIndex }
   }
 
-  /// Keeps a chain until its turn, or gives it and all that waited for it.
+  @inlinable
+  @inline(__always)
+  mutating func store(_ head: UInt16, _ writtenByteCount: UInt32, index: UInt16) {
+    used.store(UInt32(head), writtenByteCount, at: index)
+    if tracker != nil { trackGiven(head) }
+  }
+
+  /// Gives a chain back if it is the next in turn, with all that waited for it, or else keeps it until its turn.
+  /// - Parameter isComplete: whether it was used completely, and so may share its element with those after it.
+  @inlinable
+  @inline(__always)
+  mutating func giveInOrder(_ head: UInt16, _ writtenByteCount: UInt32, isComplete: Bool, position: UInt16) {
+    if position == nextUsed, waiting.count == 0 {
+      extendRun(head, writtenByteCount, isComplete: isComplete)
+    } else {
+      giveInTurn(head, writtenByteCount, isComplete: isComplete, position: position)
+    }
+  }
+
   @usableFromInline
-  mutating func giveInTurn(_ completion: WaitingChains.Completion, position: UInt16) {
+  mutating func giveInTurn(_ head: UInt16, _ writtenByteCount: UInt32, isComplete: Bool, position: UInt16) {
     let mask = size &- 1
+    let completion = WaitingChains.Completion(head: head, writtenByteCount: writtenByteCount, isComplete: isComplete)
     waiting.add(completion, slot: position & mask)
     while let next = waiting.take(giveIndex & mask) {
-      give(next.head, next.writtenByteCount, isComplete: next.isComplete)
+      extendRun(next.head, next.writtenByteCount, isComplete: next.isComplete)
     }
+  }
+
+  /// Writes the element of the next chain in turn.
+  ///
+  /// One element may stand for a run of chains if all but the last were used completely. It names the last and lies in
+  /// the slot of the first, so each chain overwrites the run's element until the run ends.
+  @inlinable
+  @inline(__always)
+  mutating func extendRun(_ head: UInt16, _ writtenByteCount: UInt32, isComplete: Bool) {
+    store(head, writtenByteCount, index: runStart)
+    giveIndex &+= 1
+    if !isComplete { runStart = giveIndex }
   }
 }

@@ -15,10 +15,10 @@ extension SplitVirtqueue {
     notifiedUsed = publishedUsed
     GuestMemory.fullBarrier()
     guard features.eventIndex else {
-      return available.load(UInt16.self, at: RingLayout.flagsOffset) & Self.noInterrupt == 0
+      return available.window.load(UInt16.self, at: RingLayout.flagsOffset) & Self.noInterrupt == 0
     }
     guard let last else { return true }
-    let event = available.load(UInt16.self, at: RingLayout.usedEventOffset(size: size))
+    let event = available.window.load(UInt16.self, at: RingLayout.usedEventOffset(size: size))
     // A batch can jump over the event index, so equality would miss it.
     return publishedUsed &- event &- 1 < publishedUsed &- last
   }
@@ -28,7 +28,7 @@ extension SplitVirtqueue {
   /// With event indices nothing needs to be written: the event index is behind, so no kick comes.
   public mutating func suppressKicks() {
     guard !features.eventIndex, !areKicksSuppressed else { return }
-    used.store(Self.noNotify, at: RingLayout.flagsOffset)
+    used.window.store(Self.noNotify, at: RingLayout.flagsOffset)
     areKicksSuppressed = true
   }
 
@@ -37,9 +37,9 @@ extension SplitVirtqueue {
   /// - Returns: whether buffers came in the meantime, for which no kick may come: serve them and ask again.
   public mutating func requestKicks() throws(VirtqueueError) -> Bool {
     if features.eventIndex {
-      used.store(seenAvailable, at: RingLayout.availableEventOffset(size: size))
+      used.window.store(seenAvailable, at: RingLayout.availableEventOffset(size: size))
     } else if areKicksSuppressed {
-      used.store(UInt16(0), at: RingLayout.flagsOffset)
+      used.window.store(UInt16(0), at: RingLayout.flagsOffset)
       areKicksSuppressed = false
     }
     GuestMemory.fullBarrier()

@@ -18,9 +18,9 @@ public struct SplitVirtqueue: ~Copyable {
 
   @usableFromInline var takeIndex: UInt16
   @usableFromInline var giveIndex: UInt16
-  @usableFromInline let descriptors: MemoryWindow
-  @usableFromInline let available: MemoryWindow
-  @usableFromInline var used: MemoryWindow
+  @usableFromInline let descriptors: PairTable
+  @usableFromInline let available: NumberRing
+  @usableFromInline let used: PairRing
   /// The available index as last read; entries before it need no further look at the driver's store.
   @usableFromInline var seenAvailable: UInt16
   /// The next available index when the current turn began; a turn ends with `publish`.
@@ -65,9 +65,9 @@ public struct SplitVirtqueue: ~Copyable {
     areKicksSuppressed = Self.suppressesKicks(used)
     self.size = size
     self.features = features
-    self.descriptors = descriptors
-    self.available = available
-    self.used = used
+    self.descriptors = PairTable(descriptors)
+    self.available = NumberRing(available, at: RingLayout.entriesOffset, count: size)
+    self.used = PairRing(used, at: RingLayout.entriesOffset, count: size)
     takeIndex = nextAvailable
     self.tracker = tracker
     seenAvailable = nextAvailable &+ (tracker?.unfinishedCount ?? 0)
@@ -109,21 +109,20 @@ public struct SplitVirtqueue: ~Copyable {
     if nextAvailable == seenAvailable {
       guard nextAvailable &- turnStart < size, try look() else { return nil }
     }
-    var head = available.load(
-      UInt16.self, at: RingLayout.availableOffset(slot: nextAvailable & (size &- 1)))
+    var head = available[nextAvailable]
     if tracker != nil { head = track(head) }
-    guard head < size else { throw .headOutOfRange(head: head, size: size) }
+    guard let table = descriptors.share(at: head) else { throw .headOutOfRange(head: head, size: size) }
     let chain = DescriptorChain(
-      head: head, position: nextAvailable, table: descriptors.share(), size: size,
-      allowsIndirect: features.indirectDescriptors)
+      head: head, position: nextAvailable, table: table, allowsIndirect: features.indirectDescriptors)
     takeIndex &+= 1
     return chain
   }
 
   /// Reads the available index again; whether it moved on.
-  @usableFromInline
+  @inlinable
+  @inline(__always)
   mutating func look() throws(VirtqueueError) -> Bool {
-    let index = available.acquire(at: RingLayout.indexOffset)
+    let index = available.window.acquire(at: RingLayout.indexOffset)
     if index == seenAvailable { return false }
     // From what was seen before, and not from what was taken: so an index that goes backwards is too far ahead.
     guard index &- seenAvailable <= size &- (seenAvailable &- nextUsed) else {
@@ -139,15 +138,9 @@ public struct SplitVirtqueue: ~Copyable {
   @inline(__always)
   public mutating func complete(_ chain: consuming DescriptorChain) {
     precondition(nextUsed != nextAvailable, "a chain is given back to the queue that it was taken from")
-    let isComplete = features.inOrder && chain.isUsedCompletely
-    if features.inOrder, chain.position != nextUsed || waiting.count > 0 {
-      giveInTurn(
-        WaitingChains.Completion(
-          head: chain.head, writtenByteCount: chain.writtenByteCount, isComplete: isComplete),
-        position: chain.position)
-    } else {
-      give(chain.head, chain.writtenByteCount, isComplete: isComplete)
-    }
+    guard features.inOrder else { return give(chain.head, chain.writtenByteCount) }
+    giveInOrder(
+      chain.head, chain.writtenByteCount, isComplete: chain.isUsedCompletely, position: chain.position)
   }
 
   /// Puts the chain that was taken last back, as if it had not been taken: `next` will return it again.
@@ -164,7 +157,7 @@ public struct SplitVirtqueue: ~Copyable {
   public mutating func publish() {
     turnStart = nextAvailable
     guard publishedUsed != nextUsed else { return }
-    used.publish(nextUsed, at: RingLayout.indexOffset)
+    used.window.publish(nextUsed, at: RingLayout.indexOffset)
     publishedUsed = nextUsed
     runStart = nextUsed
     if tracker != nil { trackPublished() }

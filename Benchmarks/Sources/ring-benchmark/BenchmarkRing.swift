@@ -14,7 +14,7 @@ struct Shape: Hashable {
 
 /// A ring of 256 that is filled once; making a batch available is then one store of the index, so that what is measured
 /// is the device's side.
-struct BenchmarkRing {
+struct BenchmarkRing: ~Copyable {
   static let size: UInt16 = 256
   static let batch: UInt16 = 32
 
@@ -25,46 +25,53 @@ struct BenchmarkRing {
   static let buffers: UInt64 = 0x100000
   static let memoryByteCount: UInt64 = 16 << 20
 
-  let memory: GuestMemory
+  private let available: MemoryWindow
   private var index: UInt16 = 0
 
   init(_ shape: Shape, memory: GuestMemory) throws {
-    self.memory = memory
+    try Self.fill(shape, memory)
+    available = try MemoryWindow(of: memory, at: Self.availableRing, byteCount: 4, alignment: 2)
+  }
+
+  private static func fill(_ shape: Shape, _ memory: GuestMemory) throws {
     let count = shape.descriptorCount
-    for entry in 0..<Int(Self.size) {
+    for entry in 0..<Int(size) {
       if shape.isIndirect {
-        let table = Self.indirectTables + UInt64(entry * 16 * count)
+        let table = indirectTables + UInt64(entry * 16 * count)
         for position in 0..<count {
-          try write(descriptor: position, of: GuestAddress(table), hasNext: position + 1 < count, next: position + 1)
+          try write(
+            memory, descriptor: position, of: GuestAddress(table), hasNext: position + 1 < count, next: position + 1)
         }
-        let pointer = GuestAddress(Self.descriptorTable.rawValue + UInt64(entry * 16))
+        let pointer = GuestAddress(descriptorTable.rawValue + UInt64(entry * 16))
         try memory.write(table, at: pointer)
         try memory.write(UInt64(16 * count) | 4 << 32, at: GuestAddress(pointer.rawValue + 8))
-        try write(head: entry, slot: entry)
+        try write(memory, head: entry, slot: entry)
       } else {
-        let next = (entry + 1) % Int(Self.size)
-        try write(descriptor: entry, of: Self.descriptorTable, hasNext: entry % count != count - 1, next: next)
-        try write(head: entry * count % Int(Self.size), slot: entry)
+        let next = (entry + 1) % Int(size)
+        try write(memory, descriptor: entry, of: descriptorTable, hasNext: entry % count != count - 1, next: next)
+        try write(memory, head: entry * count % Int(size), slot: entry)
       }
     }
-    try memory.publish(0, at: GuestAddress(Self.availableRing.rawValue + 2))
-    try memory.publish(0, at: GuestAddress(Self.usedRing.rawValue + 2))
+    try memory.publish(0, at: GuestAddress(availableRing.rawValue + 2))
+    try memory.publish(0, at: GuestAddress(usedRing.rawValue + 2))
   }
 
   /// Makes the next batch available.
-  mutating func refill() throws {
+  mutating func refill() {
     index &+= Self.batch
-    try memory.publish(index, at: GuestAddress(Self.availableRing.rawValue + 2))
+    available.publish(index, at: 2)
   }
 
-  private func write(descriptor: Int, of table: GuestAddress, hasNext: Bool, next: Int) throws {
+  private static func write(
+    _ memory: GuestMemory, descriptor: Int, of table: GuestAddress, hasNext: Bool, next: Int
+  ) throws {
     let address = GuestAddress(table.rawValue + UInt64(descriptor * 16))
-    try memory.write(Self.buffers + UInt64(descriptor * 4096), at: address)
+    try memory.write(buffers + UInt64(descriptor * 4096), at: address)
     let word = UInt64(512) | (hasNext ? 1 << 32 : 0) | UInt64(hasNext ? next : 0) << 48
     try memory.write(word, at: GuestAddress(address.rawValue + 8))
   }
 
-  private func write(head: Int, slot: Int) throws {
-    try memory.write(UInt16(head), at: GuestAddress(Self.availableRing.rawValue + 4 + UInt64(slot * 2)))
+  private static func write(_ memory: GuestMemory, head: Int, slot: Int) throws {
+    try memory.write(UInt16(head), at: GuestAddress(availableRing.rawValue + 4 + UInt64(slot * 2)))
   }
 }

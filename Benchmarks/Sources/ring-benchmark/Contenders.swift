@@ -3,11 +3,13 @@ import GuestRAM
 import VirtioCore
 import Virtqueue
 
-/// One way to serve the ring: what it is called and one batch of it.
+/// One way to serve the ring: what it is called and how it serves a number of batches.
 struct Contender {
   let name: String
-  /// Makes a batch available and serves it.
-  let round: () throws -> Void
+  /// Makes so many batches available, one after the other, and serves each.
+  ///
+  /// All of them at once, so that what it takes to reach a queue or a floor in a closure's box is in nobody's figure.
+  let serve: (_ batches: Int) throws -> Void
 }
 
 struct BrokenRing: Error {}
@@ -28,20 +30,9 @@ enum Contenders {
     _ = try BenchmarkRing(shape, memory: image)
     let bytes = try image.readBytes(Int(BenchmarkRing.memoryByteCount), at: GuestAddress(0))
     memory.copyMemory(from: bytes, byteCount: bytes.count)
-    var floor = Floor(memory: memory, size: BenchmarkRing.size)
-    var index: UInt16 = 0
-    var sum: UInt64 = 0
-    if isChecking {
-      return Contender(name: "checking floor") {
-        index &+= BenchmarkRing.batch
-        (floor.available + 2).store16(index)
-        guard floor.serveChecking(&sum) else { throw BrokenRing() }
-      }
-    }
-    return Contender(name: "bare floor") {
-      index &+= BenchmarkRing.batch
-      (floor.available + 2).store16(index)
-      floor.serveBare(&sum)
+    let box = FloorBox(Floor(memory: memory, size: BenchmarkRing.size))
+    return Contender(name: isChecking ? "checking floor" : "bare floor") { batches in
+      guard box.floor.serve(batches, isChecking: isChecking) else { throw BrokenRing() }
     }
   }
 
@@ -50,28 +41,22 @@ enum Contenders {
     log: DirtyLog? = nil
   ) throws -> Contender {
     let memory = try GuestMemory(byteCount: BenchmarkRing.memoryByteCount).with(dirtyLog: log)
-    var ring = try BenchmarkRing(shape, memory: memory)
-    let box = QueueBox(try SplitVirtqueue(configuration, features: features, memory: memory))
-    var sum: UInt64 = 0
-    return Contender(name: name) {
-      try ring.refill()
-      try serve(&box.queue, &sum)
-      box.queue.publish()
-    }
+    let box = QueueBox(
+      try SplitVirtqueue(configuration, features: features, memory: memory),
+      try BenchmarkRing(shape, memory: memory))
+    return Contender(name: name) { batches in try serve(batches, &box.queue, &box.ring) }
   }
 
   private static func host(_ shape: Shape) throws -> Contender {
     let memory = try GuestMemory(byteCount: BenchmarkRing.memoryByteCount)
-    var ring = try BenchmarkRing(shape, memory: memory)
     // The driver wants no interrupts, so that none is counted as work.
     try memory.write(UInt16(1), at: BenchmarkRing.availableRing)
-    let box = HostBox()
+    let box = HostBox(try BenchmarkRing(shape, memory: memory))
     try box.host.acceptFeatures([.version1, .indirectDescriptors])
     try box.host.attach(memory)
     try box.host.startQueue(0, configuration)
-    return Contender(name: "device host") {
-      try ring.refill()
-      box.host.kick(0)
+    return Contender(name: "device host") { batches in
+      kick(batches, &box.host, &box.ring)
       guard box.host.failure == nil else { throw BrokenRing() }
     }
   }
@@ -93,16 +78,47 @@ func serve(_ queue: inout SplitVirtqueue, _ total: inout UInt64) throws(Virtqueu
   }
 }
 
+func serve(_ batches: Int, _ queue: inout SplitVirtqueue, _ ring: inout BenchmarkRing) throws(VirtqueueError) {
+  var sum: UInt64 = 0
+  for _ in 0..<batches {
+    ring.refill()
+    try serve(&queue, &sum)
+    queue.publish()
+  }
+}
+
+func kick(_ batches: Int, _ host: inout DeviceHost<SummingDevice>, _ ring: inout BenchmarkRing) {
+  for _ in 0..<batches {
+    ring.refill()
+    host.kick(0)
+  }
+}
+
+final class FloorBox {
+  var floor: Floor
+
+  init(_ floor: Floor) {
+    self.floor = floor
+  }
+}
+
 final class QueueBox {
   var queue: SplitVirtqueue
+  var ring: BenchmarkRing
 
-  init(_ queue: consuming SplitVirtqueue) {
+  init(_ queue: consuming SplitVirtqueue, _ ring: consuming BenchmarkRing) {
     self.queue = queue
+    self.ring = ring
   }
 }
 
 final class HostBox {
   var host = DeviceHost(SummingDevice()) { _ in }
+  var ring: BenchmarkRing
+
+  init(_ ring: consuming BenchmarkRing) {
+    self.ring = ring
+  }
 }
 
 /// The device for the host's measurement.

@@ -13,6 +13,8 @@ struct Floor {
   let descriptors: UnsafeMutableRawPointer
   let available: UnsafeMutableRawPointer
   let usedRing: UnsafeMutableRawPointer
+  /// The driver's available index.
+  var index: UInt16 = 0
   var next: UInt16 = 0
   var seen: UInt16 = 0
   var used: UInt16 = 0
@@ -25,6 +27,21 @@ struct Floor {
     descriptors = base + Int(BenchmarkRing.descriptorTable.rawValue)
     available = base + Int(BenchmarkRing.availableRing.rawValue)
     usedRing = base + Int(BenchmarkRing.usedRing.rawValue)
+  }
+
+  /// Makes so many batches available and serves each; false when the ring is broken.
+  mutating func serve(_ batches: Int, isChecking: Bool) -> Bool {
+    var sum: UInt64 = 0
+    for _ in 0..<batches {
+      index &+= BenchmarkRing.batch
+      (available + 2).store16(index)
+      if isChecking {
+        guard serveChecking(&sum) else { return false }
+      } else {
+        serveBare(&sum)
+      }
+    }
+    return true
   }
 
   /// Believes everything that the driver says: no check at all. Nobody could put this before a guest.

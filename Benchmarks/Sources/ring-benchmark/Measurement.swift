@@ -12,18 +12,18 @@ struct Measurement {
 
 enum Measuring {
   /// Measures all contenders in turns, so that what slows the machine down slows all of them, and keeps the best of each.
-  static func run(_ contenders: [Contender], repetitions: Int, rounds: Int) throws -> [Measurement] {
+  static func run(_ contenders: [Contender], repetitions: Int, batches: Int) throws -> [Measurement] {
     var measurements = contenders.map { Measurement(name: $0.name) }
     for contender in contenders {
-      for _ in 0..<rounds { try contender.round() }
+      try contender.serve(batches)
     }
     for _ in 0..<repetitions {
       for (index, contender) in contenders.enumerated() {
         let allocations = Allocations.count
         let start = MonotonicClock.now
-        for _ in 0..<rounds { try contender.round() }
+        try contender.serve(batches)
         let elapsed = MonotonicClock.now - start
-        let chains = rounds * Int(BenchmarkRing.batch)
+        let chains = batches * Int(BenchmarkRing.batch)
         measurements[index].allocationCount += Allocations.count - allocations
         measurements[index].chainCount += chains
         measurements[index].nanoseconds = min(measurements[index].nanoseconds, Double(elapsed) / Double(chains))

@@ -16,7 +16,7 @@ enum RingBenchmark {
       let contenders = try Contenders.all(shape)
       return (
         shape,
-        try Measuring.run(contenders, repetitions: arguments.contains("--quick") ? 5 : 40, rounds: 4000)
+        try Measuring.run(contenders, repetitions: arguments.contains("--quick") ? 5 : 40, batches: 4000)
       )
     }
     let report = Report(results)
