@@ -19,6 +19,8 @@ public enum StoreError: Error, Equatable, Sendable {
   case inUse
   /// A size that no disk can have: not a multiple of 512 bytes, or beyond the limits of the medium.
   case illegalSize(UInt64)
+  /// The NBD server or the connection to it is at fault.
+  case nbd(NBDError)
   /// A failure that was asked for, to test what stands on the store.
   case injected
 }
@@ -34,6 +36,7 @@ extension StoreError: CustomStringConvertible {
     case .unsupported: "this image cannot do that"
     case .inUse: "another process has the image in use"
     case .illegalSize(let size): "\(size) bytes: a disk's size is a multiple of 512 bytes, within the image's limits"
+    case .nbd(let error): error.description
     case .injected: "a failure that was asked for"
     }
   }
