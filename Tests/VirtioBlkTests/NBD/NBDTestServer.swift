@@ -23,11 +23,16 @@ enum NBDTestServer {
     try result.get()
   }
 
+  /// Gives each connection a thread of its own, and waits for all.
   private static func serve(_ listener: borrowing UnixListener, _ scripts: [Script], until isOver: Monitor<Bool>) {
-    var rest = scripts[...]
-    while let peer = try? listener.accept(), !isOver.withLock({ $0 }) {
-      try? rest.popFirst()?(NBDTestPeer(socket: peer))
+    guard let socket = try? listener.accept(), !isOver.withLock({ $0 }) else { return }
+    let peer = NBDTestPeer(socket: socket)
+    let thread = try? Thread(name: "nbd-peer") {
+      try? scripts.first?(peer)
+      peer.socket.shutDown()
     }
+    serve(listener, Array(scripts.dropFirst()), until: isOver)
+    thread?.join()
   }
 }
 
