@@ -8,6 +8,17 @@ public enum MonotonicClock {
     unsafe clock_gettime(CLOCK_MONOTONIC, &time)
     return UInt64(clamping: time.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: time.tv_nsec)
   }
+
+  /// The moment `duration` from now; now, for a negative one, and the last of all for one of centuries.
+  public static func moment(after duration: Duration) -> UInt64 {
+    now.addingWithClamping(duration.wholeNanoseconds)
+  }
+
+  /// How long it is until `moment`; zero once it has come.
+  public static func timeLeft(until moment: UInt64) -> Duration {
+    let now = now
+    return .nanoseconds(moment > now ? Int64(clamping: moment - now) : 0)
+  }
 }
 
 /// The moment at which an operation gives up; never, when it was given no limit.
@@ -16,7 +27,7 @@ struct Deadline {
 
   /// The moment `limit` from now; a negative limit has already passed.
   init(after limit: Duration?) {
-    moment = limit.map { MonotonicClock.now.addingWithClamping($0.wholeNanoseconds) }
+    moment = limit.map { MonotonicClock.moment(after: $0) }
   }
 
   /// Whether the moment has come.

@@ -21,6 +21,8 @@ public enum StoreError: Error, Equatable, Sendable {
   case illegalSize(UInt64)
   /// A flush failed where the disk was before it moved here.
   case flushFailedElsewhere
+  /// The NBD server or the connection to it is at fault.
+  case nbd(NBDError)
   /// A failure that was asked for, to test what stands on the store.
   case injected
 }
@@ -37,6 +39,7 @@ extension StoreError: CustomStringConvertible {
     case .inUse: "another process has the image in use"
     case .illegalSize(let size): "\(size) bytes: a disk's size is a multiple of 512 bytes, within the image's limits"
     case .flushFailedElsewhere: "a flush failed before the disk came here"
+    case .nbd(let error): error.description
     case .injected: "a failure that was asked for"
     }
   }
