@@ -19,6 +19,8 @@ public enum StoreError: Error, Equatable, Sendable {
   case inUse
   /// A size that no disk can have: not a multiple of 512 bytes, or beyond the limits of the medium.
   case illegalSize(UInt64)
+  /// The image itself is the reason.
+  case image(Qcow2Error)
   /// A failure that was asked for, to test what stands on the store.
   case injected
 }
@@ -34,9 +36,14 @@ extension StoreError: CustomStringConvertible {
     case .unsupported: "this image cannot do that"
     case .inUse: "another process has the image in use"
     case .illegalSize(let size): "\(size) bytes: a disk's size is a multiple of 512 bytes, within the image's limits"
+    case .image(let error): error.description
     case .injected: "a failure that was asked for"
     }
   }
+}
+
+extension StoreError {
+  static func corrupt(_ damage: Qcow2Damage) -> StoreError { .image(.corrupt(damage)) }
 }
 
 /// Runs what calls the kernel and names its error as one of ours.
