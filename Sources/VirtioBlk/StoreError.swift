@@ -23,6 +23,8 @@ public enum StoreError: Error, Equatable, Sendable {
   case flushFailedElsewhere
   /// The NBD server or the connection to it is at fault.
   case nbd(NBDError)
+  /// The image itself is the reason.
+  case image(Qcow2Error)
   /// A failure that was asked for, to test what stands on the store.
   case injected
 }
@@ -40,9 +42,14 @@ extension StoreError: CustomStringConvertible {
     case .illegalSize(let size): "\(size) bytes: a disk's size is a multiple of 512 bytes, within the image's limits"
     case .flushFailedElsewhere: "a flush failed before the disk came here"
     case .nbd(let error): error.description
+    case .image(let error): error.description
     case .injected: "a failure that was asked for"
     }
   }
+}
+
+extension StoreError {
+  static func corrupt(_ damage: Qcow2Damage) -> StoreError { .image(.corrupt(damage)) }
 }
 
 /// Runs what calls the kernel and names its error as one of ours.
