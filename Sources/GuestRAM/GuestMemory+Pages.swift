@@ -38,12 +38,23 @@ extension GuestMemory {
 
   /// The host memory that the guest occupies, in bytes, as the kernel counts it, swapped-out pages included.
   ///
-  /// It is measured: whoever else fills or frees the same file changes it too.
+  /// It is measured: whoever else fills or frees the same file changes it too. Of huge pages the kernel tells only how
+  /// many the whole file has.
   public func residentByteCount() throws(GuestMemoryError) -> UInt64 {
-    try residentRanges().reduce(0) { $0 + $1.byteCount }
+    try system { () throws(LinuxError) in
+      var sum: UInt64 = 0
+      var files = HugePageFiles()
+      for region in regions where try !files.add(region) {
+        try region.forEachResidentPart { sum += $0.byteCount }
+      }
+      return sum + files.residentByteCount
+    }
   }
 
   /// The parts of guest memory that have host memory behind them, in rising order, found without reading any of it.
+  ///
+  /// Where huge pages lie is only known as long as this process has touched all that the file has. Otherwise it is said
+  /// of all of a region, which has too much in it and nothing too little.
   public func residentRanges() throws(GuestMemoryError) -> [GuestRange] {
     var ranges: [GuestRange] = []
     for region in regions {
@@ -52,6 +63,22 @@ extension GuestMemory {
       }
     }
     return ranges
+  }
+}
+
+/// Files of huge pages that regions lie in, each of which may have several.
+private struct HugePageFiles {
+  private var files: [FileStatus.Identity: (allocated: UInt64, inRegions: UInt64)] = [:]
+
+  /// Whether the region is in such a file, and so counted here.
+  mutating func add(_ region: MemoryRegion) throws(LinuxError) -> Bool {
+    guard let status = try region.hugePageFile else { return false }
+    files[status.identity, default: (UInt64(status.allocatedByteCount), 0)].inRegions += region.range.byteCount
+    return true
+  }
+
+  var residentByteCount: UInt64 {
+    files.values.reduce(0) { $0 + min($1.allocated, $1.inRegions) }
   }
 }
 
@@ -65,13 +92,42 @@ extension MemoryRegion {
     hostOffset(of: part.start) % backingPageByteCount == 0 && part.byteCount % UInt64(backingPageByteCount) == 0
   }
 
+  /// The status of the region's file when it lives in huge pages; nil otherwise.
+  fileprivate var hugePageFile: FileStatus? {
+    get throws(LinuxError) {
+      guard backingPageByteCount > 4096, let status = try file?.descriptor.status, status.isHugePages else {
+        return nil
+      }
+      return status
+    }
+  }
+
   func forEachResidentPart(_ body: (GuestRange) -> Void) throws(LinuxError) {
+    if let status = try hugePageFile { return try forEachResidentPart(of: status, body) }
     let end = mappingOffset + Int(range.byteCount)
     var next = mappingOffset
     while next < end, let part = try nextResident(from: next, before: end) {
       let start = range.start.rawValue + UInt64(part.lowerBound - mappingOffset)
       body(GuestRange(start: GuestAddress(start), byteCount: UInt64(part.count)))
       next = part.upperBound
+    }
+  }
+
+  /// A file of huge pages calls all of itself data, holes and all, so the page map is asked. That knows the pages which
+  /// this mapping has touched, and so it is believed when the file has no others.
+  private func forEachResidentPart(of file: FileStatus, _ body: (GuestRange) -> Void) throws(LinuxError) {
+    guard file.allocatedByteCount > 0 else { return }
+    var touched: [Range<Int>] = []
+    var next = 0
+    while next < mapping.byteCount, let part = try mapping.nextPresent(from: next, before: mapping.byteCount) {
+      touched.append(part)
+      next = part.upperBound
+    }
+    guard touched.reduce(0, { $0 + $1.count }) == file.allocatedByteCount else { return body(range) }
+    let region = mappingOffset..<mappingOffset + Int(range.byteCount)
+    for part in touched.map({ $0.clamped(to: region) }) where !part.isEmpty {
+      let start = range.start.rawValue + UInt64(part.lowerBound - mappingOffset)
+      body(GuestRange(start: GuestAddress(start), byteCount: UInt64(part.count)))
     }
   }
 

@@ -8,7 +8,14 @@ public struct FileStatus: Equatable, Sendable {
     case regularFile, blockDevice, pipe, socket, other
   }
 
+  /// Which file it is, whatever the descriptor: as long as it is open, no other has the same.
+  public struct Identity: Hashable, Sendable {
+    let device: UInt64
+    let number: UInt64
+  }
+
   public let kind: Kind
+  public let identity: Identity
   /// The length in bytes, holes included; 0 for a block device.
   public let byteCount: Int
   /// The bytes that take up memory or disk space: of a memory file, what all who map it have touched.
@@ -33,7 +40,9 @@ extension FileDescriptor {
       let magic = UInt64(truncatingIfNeeded: system.f_type)
       let isHugePages = magic == UInt64(CLINUX_HUGETLBFS_MAGIC)
       return FileStatus(
-        kind: FileStatus.Kind(mode: file.st_mode), byteCount: file.st_size, allocatedByteCount: file.st_blocks * 512,
+        kind: FileStatus.Kind(mode: file.st_mode),
+        identity: FileStatus.Identity(device: UInt64(file.st_dev), number: UInt64(file.st_ino)),
+        byteCount: file.st_size, allocatedByteCount: file.st_blocks * 512,
         pageByteCount: isHugePages ? system.f_bsize : sysconf(Int32(_SC_PAGESIZE)), isHugePages: isHugePages,
         isInMemory: isHugePages || magic == UInt64(CLINUX_TMPFS_MAGIC))
     }

@@ -34,7 +34,8 @@ extension Mapping {
 
   /// The first stretch of pages in memory or swap from `start` on, in bytes, or nil when there is none before `end`.
   ///
-  /// For memory of this process alone; reads the kernel's page map and none of the pages.
+  /// It knows what this process has touched, and so all of memory that nobody else has. It reads the kernel's page map and
+  /// none of the pages.
   public func nextPresent(from start: Int, before end: Int) throws(LinuxError) -> Range<Int>? {
     let pageByteCount = 4096
     let map = try FileDescriptor(
