@@ -39,13 +39,18 @@ final class ImageFile: Sendable {
   }
 
   convenience init(path: String, isWritable: Bool, gate: Gate? = nil) throws(StoreError) {
-    let descriptor: FileDescriptor
-    do throws(LinuxError) {
-      descriptor = try FileDescriptor.open(path, for: isWritable ? .readingAndWriting : .reading)
-    } catch {
-      throw .system(error)
+    let descriptor = try system { () throws(LinuxError) in
+      try FileDescriptor.open(path, for: isWritable ? .readingAndWriting : .reading)
     }
     try self.init(descriptor, gate: gate)
+  }
+
+  /// A new file. One that exists is the error `EEXIST`.
+  convenience init(creating path: String) throws(StoreError) {
+    let descriptor = try system { () throws(LinuxError) in
+      try FileDescriptor.open(path, for: .readingAndWriting, creating: .always)
+    }
+    try self.init(descriptor)
   }
 
   /// The length that was last seen.

@@ -24,7 +24,7 @@ struct Qcow2Layout: Equatable, Sendable {
   /// How much of the disk an L2 table describes.
   var l2ReachByteCount: UInt64 { UInt64(entriesPerCluster) << clusterBits }
   /// How many clusters a block of refcounts describes.
-  var refcountsPerBlock: UInt64 { UInt64(clusterByteCount) * 8 >> refcountOrder }
+  var refcountsPerBlock: UInt64 { (UInt64(clusterByteCount) * 8) >> refcountOrder }
   /// Clusters from here on cannot be told in an entry.
   var clusterLimit: UInt64 { 1 << (56 - clusterBits) }
 

@@ -20,6 +20,9 @@ public final class Qcow2Store: BlockStore {
   let backing: Qcow2Backing?
   let layout: Qcow2Layout
   let tables: Mutex<Qcow2Tables>
+  let changes: Mutex<Qcow2Changes>
+  /// Whether the image may be written where it is without asking further.
+  let isPrepared = Atomic(false)
   let size: Atomic<UInt64>
   private let opensReadOnly: Bool
   private let damage = Mutex<Qcow2Error?>(nil)
@@ -40,6 +43,7 @@ public final class Qcow2Store: BlockStore {
     opensReadOnly = isReadOnly
     backing = try Qcow2Backing(of: header, path: path, above: above)
     tables = Mutex(try Qcow2Tables(header, of: file))
+    changes = Mutex(Qcow2Changes(header))
     limits = Self.limits(header, isReadOnly: isReadOnly)
   }
 
@@ -55,20 +59,93 @@ public final class Qcow2Store: BlockStore {
 
   public var isReadOnly: Bool { opensReadOnly || damage.withLock { $0 != nil } }
 
+  deinit {
+    // Without it clusters would be leaked, which is all that can come of a failure.
+    _ = try? changes.withLock { (changes) throws(StoreError) in try settle(&changes) }
+  }
+
   public func perform(
     _ operation: BlockOperation, _ data: inout BlockData, mayWait: Bool
   ) throws(StoreError) -> Bool {
     do throws(StoreError) {
-      switch operation {
-      case .read(let place):
-        try check(place, data.byteCount)
-        return try read(0..<data.byteCount, of: &data, at: place, mayWait: mayWait)
-      default: throw .readOnly
-      }
+      return try carryOut(operation, &data, mayWait: mayWait || file.isInMemory && backing == nil)
     } catch {
       noteDamage(error)
       throw error
     }
+  }
+
+  private func carryOut(
+    _ operation: BlockOperation, _ data: inout BlockData, mayWait: Bool
+  ) throws(StoreError) -> Bool {
+    if operation.isWrite { try checkWritable() }
+    switch operation {
+    case .read(let place):
+      try check(place, data.byteCount)
+      return try read(0..<data.byteCount, of: &data, at: place, mayWait: mayWait)
+    case .write(let place):
+      try check(place, data.byteCount)
+      return try write(data.byteCount, of: &data, at: place, mayWait: mayWait)
+    case .flush, .discard, .writeZeroes:
+      guard mayWait else { return false }
+      try change(operation)
+      return true
+    }
+  }
+
+  private func change(_ operation: BlockOperation) throws(StoreError) {
+    switch operation {
+    case .discard(let range):
+      try check(range.lowerBound, range.count)
+      try discard(range)
+    case .writeZeroes(let range, let mayUnmap):
+      try check(range.lowerBound, range.count)
+      try writeZeroes(range, mayUnmap: mayUnmap)
+    default: try flush()
+    }
+  }
+
+  private func flush() throws(StoreError) {
+    guard !isReadOnly else { return }
+    let mark = tables.withLock { (tables) in tables.mark() }
+    try file.synchronize()
+    guard isPrepared.load(ordering: .acquiring) else { return }
+    try change { (changes) throws(StoreError) in try reclaim(upTo: mark, &changes) }
+  }
+
+  /// Tells why the store cannot be written, if it cannot.
+  func checkWritable() throws(StoreError) {
+    guard !opensReadOnly else { throw .readOnly }
+    if let damage = damage.withLock({ $0 }) { throw .image(damage) }
+  }
+
+  /// With the image to itself the store looks at it anew, since another may have written it until then.
+  public func setExclusive(_ isExclusive: Bool) throws(StoreError) {
+    try changes.withLock { (changes) throws(StoreError) in
+      if !isExclusive { try settle(&changes) }
+      try file.setExclusive(isExclusive, isWriter: !opensReadOnly)
+      do throws(StoreError) {
+        try backing?.setExclusive(isExclusive)
+        if isExclusive { try reload(&changes) }
+      } catch {
+        try file.setExclusive(false, isWriter: !opensReadOnly)
+        throw error
+      }
+    }
+  }
+
+  private func reload(_ changes: inout Qcow2Changes) throws(StoreError) {
+    try file.measure()
+    let header = try Qcow2Header(of: file)
+    guard opensReadOnly || !header.isMarkedCorrupt else { throw .image(.markedCorrupt) }
+    guard header.layout == layout, header.backingName == changes.header.backingName,
+      header.backingFormat == changes.header.backingFormat
+    else { throw .image(.replaced) }
+    isPrepared.store(false, ordering: .releasing)
+    try tables.withLock { (tables) throws(StoreError) in try tables.reload(header, of: file) }
+    changes = Qcow2Changes(header)
+    damage.withLock { $0 = nil }
+    size.store(header.byteCount & ~511, ordering: .releasing)
   }
 
   /// An image that contradicts itself is not changed any more: what looks free may be somebody's data.

@@ -4,12 +4,12 @@ struct Qcow2Tables: Sendable {
   static let cacheByteCount = 16 << 20
 
   let layout: Qcow2Layout
-  private(set) var l1: [UInt64]
-  private(set) var l1Offset: UInt64
+  var l1: [UInt64]
+  var l1Offset: UInt64
   /// The clusters of the file that hold the header and the tables in use, which no data may share.
-  private(set) var metadata: Set<UInt64> = [0]
-  private(set) var operations = OperationClock()
-  private var l2: TableCache<UInt64>
+  var metadata: Set<UInt64> = [0]
+  var operations = OperationClock()
+  var l2: TableCache<UInt64>
 
   init(_ header: Qcow2Header, of file: ImageFile) throws(StoreError) {
     layout = header.layout
@@ -88,14 +88,14 @@ struct Qcow2Tables: Sendable {
   }
 
   /// The L2 table of an L1 entry, as its place among those kept; nil inside when there is none.
-  private mutating func table(_ index: Int, from file: ImageFile, mayWait: Bool) throws(StoreError) -> Int?? {
+  mutating func table(_ index: Int, from file: ImageFile, mayWait: Bool) throws(StoreError) -> Int?? {
     guard let offset = try l2Offset(index, in: file) else { return .some(nil) }
     if let slot = l2.find(offset) { return slot }
     guard mayWait || file.isInMemory else { return nil }
     return l2.add(offset, try file.bytes(at: offset, count: layout.clusterByteCount).bigEndianEntries)
   }
 
-  private func l2Offset(_ index: Int, in file: ImageFile) throws(StoreError) -> UInt64? {
+  func l2Offset(_ index: Int, in file: ImageFile) throws(StoreError) -> UInt64? {
     guard l1.indices.contains(index), l1[index] != 0 else { return nil }
     let offset = l1[index] & Qcow2Layout.offsetMask
     guard l1[index] & ~(Qcow2Layout.offsetMask | Qcow2Layout.isOwn) == 0, offset & layout.clusterMask == 0, offset > 0,
@@ -117,6 +117,9 @@ struct Qcow2Tables: Sendable {
   }
 
   mutating func end(_ operation: UInt64) { operations.end(operation) }
+
+  /// A mark in time: operations that begin from here on know of all that was published.
+  mutating func mark() -> UInt64 { operations.mark() }
 }
 
 /// A part of the disk that is in one place.
