@@ -73,3 +73,12 @@ extension FileDescriptor.Creation {
     }
   }
 }
+
+extension FileDescriptor {
+  /// The full path of a file that exists, without links and dots (`realpath`).
+  public static func fullPath(of path: String) throws(LinuxError) -> String {
+    guard let found = unsafe realpath(path, nil) else { throw LinuxError(call: "realpath", subject: path) }
+    defer { unsafe free(found) }
+    return unsafe String(cString: found)
+  }
+}

@@ -29,6 +29,9 @@ extension LinuxError {
   /// Whether memory, place or length does not suit a file that goes past the page cache (`EINVAL`).
   public var isUnaligned: Bool { number == EINVAL }
 
+  /// Whether a file that was to be new is there already (`EEXIST`).
+  public var isFileThere: Bool { number == EEXIST }
+
   /// Whether the file system or medium cannot do this (`EOPNOTSUPP`).
   public var isUnsupported: Bool { number == EOPNOTSUPP }
 

@@ -44,11 +44,13 @@ public struct BlockDevice: ~Copyable, VirtioDevice {
     self.options = options
     self.workers = workers
     self.report = report
+    offeredFeatures = options.features(store)
     fields = BlockConfig(options, store)
     reset()
   }
 
-  public var offeredFeatures: Features { options.features(store) }
+  /// As the store was in the beginning: what a driver has agreed to stays offered.
+  public let offeredFeatures: Features
 
   public var queueSizes: [UInt16] {
     [UInt16](repeating: options.queueSize, count: Int(max(1, options.queueCount)))

@@ -52,6 +52,14 @@ extension StoreError {
   static func corrupt(_ damage: Qcow2Damage) -> StoreError { .image(.corrupt(damage)) }
 }
 
+extension StoreError {
+  /// Whether an image was not made because there is a file of its name.
+  public var isFileThere: Bool {
+    if case .system(let error) = self { return error.isFileThere }
+    return false
+  }
+}
+
 /// Runs what calls the kernel and names its error as one of ours.
 func system<Result: ~Copyable>(
   _ body: () throws(LinuxError) -> Result

@@ -3,11 +3,6 @@ import Options
 import VhostUser
 import VirtioBlk
 
-/// What an image is.
-enum ImageFormat: String, CaseIterable, OptionValue {
-  case raw
-}
-
 /// `virtiokit blk`
 struct BlkCommand: Command {
   static let name = "blk"
@@ -19,7 +14,9 @@ struct BlkCommand: Command {
     """
   static let examples = [
     Example("--socket-path /run/disk.sock --image disk.img", "Serve an image."),
-    Example("--socket-path /run/disk.sock --image disk.img --read-only", "Let nobody write to it."),
+    Example("--socket-path /run/disk.sock --image disk.qcow2 --format qcow2", "Serve a qcow2 image."),
+    Example("--socket-path /run/disk.sock --image nbd://server/disk", "Serve what an NBD server exports."),
+    Example("--socket-path /run/disk.sock --image base.img --overlay mine.qcow2", "Leave the image as it is."),
     Example("--socket-path /run/disk.sock --memory 1G", "Serve a disk that is gone with this program."),
   ]
 
@@ -29,11 +26,15 @@ struct BlkCommand: Command {
   var format = ImageFormat.raw
   var memory: ByteCount?
   var null: ByteCount?
+  var overlay: String?
   var isReadOnly = false
   var isDirect = false
   var serial = "virtiokit"
   var queueCount = 2
   var threadCount = 16
+  var connectionCount = 1
+  var operationsPerSecond = 0
+  var bandwidth: ByteCount?
   var noFlush = false
   var control: String?
   var printCapabilities = false
@@ -41,8 +42,12 @@ struct BlkCommand: Command {
   mutating func declare(in options: inout OptionTable) {
     options.value("socket-path", &socketPath, "where front-ends connect", placeholder: "PATH")
     options.value("fd", &descriptor, "the inherited socket of a front-end that is connected already")
-    options.value("image", &image, "the image: a file or a block device", placeholder: "PATH")
-    options.value("format", &format, "what the image is")
+    options.value(
+      "image", &image, "the image: a file, a block device, or an NBD export (nbd://HOST/NAME)", placeholder: "PATH")
+    options.value("format", &format, "what a file or block device holds")
+    options.value(
+      "overlay", &overlay, "keep what the guest writes in this qcow2 image, and the image as it is", placeholder: "PATH"
+    )
     options.value("memory", &memory, "serve a disk of this size in memory")
     options.value("null", &null, "serve a disk of this size that keeps nothing, to measure")
     options.flag("read-only", &isReadOnly, "offer a disk that cannot be written")
@@ -50,6 +55,9 @@ struct BlkCommand: Command {
     options.value("serial", &serial, "what the guest sees as serial number, at most 20 bytes")
     options.value("num-queues", &queueCount, "how many request queues the guest may use")
     options.value("threads", &threadCount, "how many requests wait for the image at a time")
+    options.value("connections", &connectionCount, "how many connections to an NBD server, where it allows several")
+    options.value("iops", &operationsPerSecond, "how many requests a second are let through; 0 for all")
+    options.value("bandwidth", &bandwidth, "how many bytes a second are let through")
     options.flag("no-flush", &noFlush, "promise nothing: what is written may be lost with the power")
     options.value("control", &control, "where commands are taken", placeholder: "PATH")
     options.flag("print-capabilities", &printCapabilities, "print what this back-end can do, as JSON, and end")
@@ -67,6 +75,16 @@ struct BlkCommand: Command {
     }
     guard (1...256).contains(threadCount) else {
       throw .rejected(option: "--threads", value: "\(threadCount)", reason: "1 to 256 requests can wait at a time")
+    }
+    guard operationsPerSecond >= 0 else {
+      throw .rejected(option: "--iops", value: "\(operationsPerSecond)", reason: "no disk does less than nothing")
+    }
+    guard (1...16).contains(connectionCount) else {
+      throw .rejected(option: "--connections", value: "\(connectionCount)", reason: "1 to 16 are made")
+    }
+    if let overlay, isReadOnly || isDirect || image == nil || NBDAddress.isMeant(by: image ?? "") {
+      throw .rejected(
+        option: "--overlay", value: overlay, reason: "it goes with an image in a file that is written to alone")
     }
     guard serial.utf8.count <= 20 else {
       throw .rejected(option: "--serial", value: serial, reason: "it is longer than 20 bytes")
@@ -108,10 +126,9 @@ struct BlkCommand: Command {
     return options
   }
 
-  /// Where the disk's bytes are.
-  func openStore() throws(StoreError) -> any BlockStore {
-    if let memory { return try FileStore(inMemory: memory.bytes) }
-    if let null { return try NullStore(byteCount: null.bytes) }
-    return try FileStore(path: image ?? "", isReadOnly: isReadOnly, unbuffered: isDirect)
+  var throttleLimits: ThrottleLimits {
+    DiskThrottle(
+      operationsPerSecond: UInt64(operationsPerSecond), bytesPerSecond: bandwidth?.bytes ?? 0
+    ).limits
   }
 }

@@ -7,6 +7,7 @@ import VirtioBlk
 final class BlkService {
   private let loop: EventLoop
   private let device: ServedDevice<BlockDevice>
+  private let stack: DiskStack
   private let workers: BlockWorkers
   private var frontends: Frontends<BlockDevice>?
   private var console: Console?
@@ -16,7 +17,8 @@ final class BlkService {
   /// - Parameter standardInput: where commands are typed, if anywhere.
   init(_ command: BlkCommand, loop: EventLoop, standardInput: consuming FileDescriptor?) throws {
     self.loop = loop
-    let store = try command.openStore()
+    stack = try DiskStack(command)
+    let store = stack.store
     let finished = Doorbell()
     let inbox = try loop.inbox(of: Void.self) { _ in finished.ring() }
     workers = try BlockWorkers(store, most: command.threadCount) { inbox.post(()) }
@@ -64,6 +66,8 @@ final class BlkService {
   private func perform(_ command: DiskCommand) throws -> Reply {
     switch command {
     case .resize(let size): try device.update { (disk) throws(StoreError) in try disk.resize(toByteCount: size.bytes) }
+    case .throttle(let throttle): stack.throttle.throttle = throttle.limits
+    case .fail(let fault, let count): stack.faults.rules = fault.rules(count: count)
     case .info(let asJSON): return .success(information(asJSON: asJSON))
     case .help: return .success(DiskCommand.helpText)
     case .quit: end()

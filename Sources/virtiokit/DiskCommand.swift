@@ -4,15 +4,21 @@ import Options
 enum DiskCommand: Equatable {
   /// The size that the disk is to have.
   case resize(ByteCount)
+  case throttle(DiskThrottle)
+  /// Lets operations fail: the next so many, or all from now on.
+  case fail(DiskFault, count: UInt64?)
   case info(asJSON: Bool)
   case help
   case quit
 
   static let helpText = """
-    resize SIZE         give the disk and its image another size; the guest is told: resize 20G
-    info disk [--json]  size, what the guest has done, what went wrong
-    help                this text
-    quit                end the program
+    resize SIZE          give the disk and its image another size; the guest is told: resize 20G
+    throttle IOPS BYTES  let through so many requests and bytes a second: throttle 500 64M; 0 is without limit
+    fail WHAT [COUNT]    answer the next requests with an error, to see what the guest does: fail writes 10;
+                         WHAT is nothing, reads, writes, flushes or everything
+    info disk [--json]   size, what the guest has done, what went wrong
+    help                 this text
+    quit                 end the program
 
     """
 
@@ -24,6 +30,15 @@ enum DiskCommand: Equatable {
     case ["info", "disk"]: self = .info(asJSON: false)
     case ["info", "disk", "--json"]: self = .info(asJSON: true)
     case _ where words.count == 2 && words[0] == "resize": self = .resize(try CommandError.size(words[1]))
+    case _ where words.count == 3 && words[0] == "throttle":
+      let bytes = try CommandError.size(words[2])
+      guard let operations = UInt64(words[1]) else { throw CommandError.misread(words, helpText: Self.helpText) }
+      self = .throttle(DiskThrottle(operationsPerSecond: operations, bytesPerSecond: bytes.bytes))
+    case _ where (2...3).contains(words.count) && words[0] == "fail":
+      guard let fault = DiskFault(rawValue: words[1]), words.count == 2 || UInt64(words[2]) != nil else {
+        throw CommandError.misread(words, helpText: Self.helpText)
+      }
+      self = .fail(fault, count: words.count == 3 ? UInt64(words[2]) : nil)
     default: throw CommandError.misread(words, helpText: Self.helpText)
     }
   }

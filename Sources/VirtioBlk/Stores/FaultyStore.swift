@@ -1,4 +1,5 @@
 import LinuxIO
+import Synchronization
 
 /// When a `FaultyStore` misbehaves, and how.
 public struct FaultRule: Equatable, Sendable {
@@ -84,12 +85,15 @@ public final class FaultyStore: BlockStore {
   private let store: any BlockStore
   private let state: Monitor<State>
   private let changed = WakeUp()
+  /// Whether there is any rule, for those that would take the lock to find none.
+  private let hasRules: Atomic<Bool>
 
   /// - Parameters:
   ///   - rules: all that are about an operation count it; it fails if one says so, after the sum of their delays.
   ///   - seed: what probabilities go by.
   public init(_ store: any BlockStore, rules: [FaultRule], seed: UInt64 = 0) {
     self.store = store
+    hasRules = Atomic(!rules.isEmpty)
     state = Monitor(
       State(rules: rules, counts: Array(repeating: 0, count: rules.count), random: RandomNumbers(state: seed)))
   }
@@ -98,6 +102,7 @@ public final class FaultyStore: BlockStore {
   public var rules: [FaultRule] {
     get { state.withLock { $0.rules } }
     set {
+      hasRules.store(!newValue.isEmpty, ordering: .releasing)
       state.withLock { (state) in
         state.rules = newValue
         state.counts = Array(repeating: 0, count: newValue.count)
@@ -119,7 +124,9 @@ public final class FaultyStore: BlockStore {
     _ operation: BlockOperation, _ data: inout BlockData, mayWait: Bool
   ) throws(StoreError) -> Bool {
     let byteCount = data.byteCount
-    guard state.withLock({ $0.rules.contains { $0.concerns(operation, byteCount: byteCount) } }) else {
+    guard hasRules.load(ordering: .acquiring),
+      state.withLock({ $0.rules.contains { $0.concerns(operation, byteCount: byteCount) } })
+    else {
       return try store.perform(operation, &data, mayWait: mayWait)
     }
     guard mayWait else { return false }

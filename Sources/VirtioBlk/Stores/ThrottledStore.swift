@@ -1,4 +1,5 @@
 import LinuxIO
+import Synchronization
 
 /// How much a `ThrottledStore` lets through; nil is without limit. Whatever applies to an operation holds at once.
 public struct ThrottleLimits: Equatable, Sendable {
@@ -42,6 +43,8 @@ public final class ThrottledStore: BlockStore {
   private let clock: @Sendable () -> UInt64
   private let state: Monitor<State>
   private let changed = WakeUp()
+  /// Whether there is any limit, for those that would take the lock to find none.
+  private let isBraking: Atomic<Bool>
 
   public convenience init(_ store: any BlockStore, limits: ThrottleLimits) {
     self.init(store, limits: limits, clock: { MonotonicClock.now })
@@ -52,12 +55,14 @@ public final class ThrottledStore: BlockStore {
     self.store = store
     self.clock = clock
     state = Monitor(State(limits: limits, brake: Brake(limits)))
+    isBraking = Atomic(limits != ThrottleLimits())
   }
 
   /// What is let through. A change holds at once, for operations that are waiting too, and starts with full buckets.
   public var throttle: ThrottleLimits {
     get { state.withLock { $0.limits } }
     set {
+      isBraking.store(newValue != ThrottleLimits(), ordering: .releasing)
       state.withLock { (state) in
         state = State(limits: newValue, brake: Brake(newValue), changeCount: state.changeCount + 1)
       }
@@ -76,7 +81,9 @@ public final class ThrottledStore: BlockStore {
   public func perform(
     _ operation: BlockOperation, _ data: inout BlockData, mayWait: Bool
   ) throws(StoreError) -> Bool {
-    guard operation != .flush else { return try store.perform(operation, &data, mayWait: mayWait) }
+    guard isBraking.load(ordering: .acquiring), operation != .flush else {
+      return try store.perform(operation, &data, mayWait: mayWait)
+    }
     let load = Brake.Load(isWrite: operation.isWrite, byteCount: UInt64(data.byteCount))
     if mayWait {
       waitForTurn(load)
