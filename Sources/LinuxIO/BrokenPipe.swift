@@ -2,8 +2,12 @@ import Glibc
 
 /// Runs a body whose writes may meet a pipe or socket without reader, so that they fail with `EPIPE` and the signal
 /// that would end the process is dropped. Only the calling thread is affected, and only for the time of the call.
+/// - Parameter isPossible: false for a write to a place, which pipes and sockets do not have: it costs nothing more then.
 @inline(__always)
-func withoutBrokenPipeSignal<Result>(_ body: () throws(LinuxError) -> Result) throws(LinuxError) -> Result {
+func withoutBrokenPipeSignal<Result>(
+  isPossible: Bool = true, _ body: () throws(LinuxError) -> Result
+) throws(LinuxError) -> Result {
+  guard isPossible else { return try body() }
   var brokenPipe = sigset_t()
   unsafe sigemptyset(&brokenPipe)
   unsafe sigaddset(&brokenPipe, SIGPIPE)

@@ -34,6 +34,7 @@ import Glibc
   // SAFETY: of the kernel's union only the number that `control` stored is ever read.
   private var ready = unsafe [epoll_event](repeating: epoll_event(), count: 64)
   private var isDispatching = false
+  var polling: Polling?
   private var isStopping = false
 
   /// Makes a loop that watches nothing yet.
@@ -83,7 +84,7 @@ import Glibc
   /// Calls handlers until `stop`.
   public func run() throws(LinuxError) {
     defer { isStopping = false }
-    while !isStopping { try runOnce() }
+    while !isStopping { try runOnce(within: pollForWork(until: { isStopping }) ? .zero : nil) }
   }
 
   /// Makes `run` return after the handlers whose descriptors have been reported ready, or at once when it is yet to
@@ -112,6 +113,8 @@ import Glibc
   }
 
   private func wait(until deadline: Deadline) throws(LinuxError) -> Int {
+    let start = polling == nil ? 0 : MonotonicClock.now
+    defer { polling?.slept(since: start) }
     while true {
       let count = unsafe epoll_wait(epoll.rawValue, &ready, Int32(ready.count), deadline.pollTimeout)
       if count > 0 || count == 0 && deadline.hasPassed { return Int(count) }

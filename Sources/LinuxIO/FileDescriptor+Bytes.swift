@@ -77,7 +77,7 @@ extension FileDescriptor {
   ) throws(LinuxError) {
     let number = rawValue
     let call = offset == nil ? "write" : "pwrite"
-    let count = try withoutBrokenPipeSignal { () throws(LinuxError) in
+    let count = try withoutBrokenPipeSignal(isPossible: offset == nil) { () throws(LinuxError) in
       try transfer(
         call, byteCount: buffer.count, descriptor: number, events: POLLOUT, until: Deadline(after: limit)
       ) { (done) in

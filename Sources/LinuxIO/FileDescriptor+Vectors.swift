@@ -59,7 +59,7 @@ extension FileDescriptor {
     _ vectors: borrowing IOVectors, at offset: Int? = nil, within limit: Duration? = nil
   ) throws(LinuxError) {
     let call = offset == nil ? "writev" : "pwritev"
-    let count = try withoutBrokenPipeSignal { () throws(LinuxError) in
+    let count = try withoutBrokenPipeSignal(isPossible: offset == nil) { () throws(LinuxError) in
       try transfer(
         call, byteCount: vectors.totalByteCount, descriptor: rawValue, events: POLLOUT, until: Deadline(after: limit)
       ) { (done) in

@@ -1,4 +1,5 @@
 public import GuestRAM
+public import LinuxIO
 public import VirtioCore
 
 /// A device that front-ends use one after another, on the thread of one event loop.
@@ -36,6 +37,19 @@ public final class ServedDevice<Device: VirtioDevice & ~Copyable> {
   public func wake() {
     if host.wake() { lines.comeBack?() }
     if host.isPaused, isQuiet { lines.drained?() }
+  }
+
+  /// Has the loop look at the queues for a moment before it sleeps, as long as that pays: a driver that is looked at need
+  /// not kick.
+  ///
+  /// - Parameter limit: for how long at most.
+  public func poll(on loop: EventLoop, atMost limit: Duration) {
+    loop.poll(atMost: limit) { [weak self] in
+      self?.host.poll() ?? false
+    } beforeSleeping: { [weak self] in
+      guard let self, host.isPolled else { return }
+      if host.rest() { lines.comeBack?() }
+    }
   }
 
   /// Whether no request is under way. What a broken device has taken, it never gives back.

@@ -104,6 +104,7 @@ extension Session where Device: ~Copyable {
   }
 
   private func serve(_ ring: Ring) {
+    device.host.isPolled = loop.isAboutToPoll
     if device.host.kick(ring.index) { comeBack(to: ring.index) }
   }
 

@@ -4,15 +4,18 @@ public import Virtqueue
 
 /// Taking requests and answering them.
 extension BlockDevice {
-  /// How many bytes one call moves on the device's own thread before it lets the thread go on.
-  private static var mostByteCount: Int { 8 << 20 }
+  /// How much is done before the driver gets its answers, of which it may make new requests meanwhile.
+  private static var batchCount: Int { 4 }
+  private static var batchByteCount: Int { 512 << 10 }
 
   public mutating func serve(_ index: Int, of queues: inout QueueSet) throws(VirtqueueError) {
     let memory = queues.memory
+    var count = 0
     var byteCount = 0
     while let chain = try queues[index].next() {
       byteCount += try serve(chain, index, &queues[index], memory)
-      if byteCount > Self.mostByteCount { return queues.serveLater(index) }
+      count += 1
+      if count == Self.batchCount || byteCount >= Self.batchByteCount { return queues.serveNext(index) }
     }
   }
 

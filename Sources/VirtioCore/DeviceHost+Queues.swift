@@ -14,6 +14,7 @@ extension DeviceHost where Device: ~Copyable {
       configuration.nextAvailable = try restingIndex(index, slot)
       let moved = try open(configuration, in: memory)
       moved.isWaiting = slot.isWaiting
+      moved.lacksKicks = slot.lacksKicks
       slots[index] = moved
     }
     queues.slots = slots

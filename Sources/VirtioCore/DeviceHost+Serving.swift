@@ -6,6 +6,9 @@ extension DeviceHost where Device: ~Copyable {
   /// How often one call goes round the queues of a driver that never pauses before it lets the thread go on.
   private static var mostRounds: Int { 8 }
 
+  /// How many calls that end early are worth a whole round.
+  private static var interludesOfRound: Int { 16 }
+
   /// The driver made buffers available: serves the queue, publishes, and tells the driver if it wants to be told.
   ///
   /// - Returns: whether buffers wait that no kick will come for, since the driver never paused: call again soon.
@@ -32,6 +35,33 @@ extension DeviceHost where Device: ~Copyable {
     }
     noticeConfigChange(since: config)
     settleAll()
+    return serveWaiting()
+  }
+
+  /// Looks for buffers that the driver made available, without having been told, and serves their queues.
+  ///
+  /// - Returns: whether there were any.
+  public mutating func poll() -> Bool {
+    guard isServing else { return false }
+    var hasWork = false
+    for index in 0..<queueCount where isServed(index) {
+      guard let slot = queues.slots[index] else { continue }
+      if !slot.isWaiting { look(at: index, slot, asksForKicks: false) }
+      hasWork = hasWork || slot.isWaiting
+    }
+    if hasWork { serveWaiting() }
+    return hasWork
+  }
+
+  /// Ends polling: asks for kicks wherever that was left out, and serves what came before it was done.
+  ///
+  /// - Returns: whether more buffers wait; see `kick`.
+  public mutating func rest() -> Bool {
+    isPolled = false
+    for index in 0..<queueCount {
+      guard let slot = queues.slots[index], slot.lacksKicks, !isBroken else { continue }
+      look(at: index, slot, asksForKicks: true)
+    }
     return serveWaiting()
   }
 
@@ -69,9 +99,12 @@ extension DeviceHost where Device: ~Copyable {
     isServing && queues.isRunning(index)
   }
 
+  @discardableResult
   mutating func serveWaiting() -> Bool {
     queues.isTurnOver = false
-    for _ in 0..<Self.mostRounds where !queues.isTurnOver {
+    var effort = 0
+    while effort < Self.mostRounds * Self.interludesOfRound, !queues.isTurnOver {
+      queues.isInterlude = false
       var isIdle = true
       for index in 0..<queueCount {
         guard let slot = queues.slots[index], slot.isWaiting, isServed(index) else { continue }
@@ -82,6 +115,7 @@ extension DeviceHost where Device: ~Copyable {
       }
       if isIdle { return false }
       settleAll()
+      effort += queues.isInterlude ? 1 : Self.interludesOfRound
     }
     return (0..<queueCount).contains { isServed($0) && queues.slots[$0]?.isWaiting == true }
   }
@@ -107,8 +141,16 @@ extension DeviceHost where Device: ~Copyable {
     slot.queue.publish()
     if slot.queue.needsNotification() { notify(.queue(index)) }
     guard !isBroken else { return }
+    slot.lacksKicks = true
+    look(at: index, slot, asksForKicks: !isPolled)
+  }
+
+  /// Notes whether buffers have come, and asks for a kick with the next if nobody will look again.
+  private mutating func look(at index: Int, _ slot: QueueSet.Slot, asksForKicks: Bool) {
     do throws(VirtqueueError) {
-      if try slot.queue.requestKicks() { slot.isWaiting = true }
+      let hasCome = asksForKicks ? try slot.queue.requestKicks() : try slot.queue.seesBuffers()
+      if asksForKicks { slot.lacksKicks = false }
+      if hasCome { slot.isWaiting = true }
     } catch {
       fail(error, queue: index)
     }

@@ -25,6 +25,9 @@ public struct DeviceHost<Device: VirtioDevice & ~Copyable>: ~Copyable {
   /// What the driver broke, until the device is reset; nil too when a device restored from a state was broken before.
   public internal(set) var failure: VirtqueueError?
 
+  /// Whether somebody looks at the queues without being told, by `poll`: then no kicks are asked for until `rest`.
+  public var isPolled = false
+
   let ringFeatures: Features
   let notify: (DeviceNotification) -> Void
   var queues: QueueSet

@@ -7,6 +7,8 @@ public struct QueueSet: ~Copyable {
     var queue: SplitVirtqueue
     /// The model may have taken or given chains since the host last looked.
     var isTouched = false
+    /// The driver was not asked for kicks since the queue was last served.
+    var lacksKicks = false
     /// Buffers are there for which no kick will come.
     var isWaiting = false
     /// How many chains were taken before the start and not given back: nobody here has them.
@@ -30,6 +32,8 @@ public struct QueueSet: ~Copyable {
   var attached: GuestMemory?
   /// The model has done enough for one call.
   var isTurnOver = false
+  /// The model has only let the driver have its answers.
+  var isInterlude = false
 
   init(count: Int) {
     slots = [Slot?](repeating: nil, count: count)
@@ -63,6 +67,13 @@ public struct QueueSet: ~Copyable {
   public mutating func serveLater(_ index: Int) {
     slots[index]?.isWaiting = true
     isTurnOver = true
+  }
+
+  /// Ends this call, so that the driver gets what was given back, and goes on with the queue in the next. For requests that
+  /// take long enough for the driver to do something with their answers meanwhile.
+  public mutating func serveNext(_ index: Int) {
+    slots[index]?.isWaiting = true
+    isInterlude = true
   }
 
   private func slot(_ index: Int) -> Slot {

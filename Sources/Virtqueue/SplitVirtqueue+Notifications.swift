@@ -46,6 +46,11 @@ extension SplitVirtqueue {
     return try look()
   }
 
+  /// Whether there are buffers to take, without asking for a kick with those that come later.
+  public mutating func seesBuffers() throws(VirtqueueError) -> Bool {
+    nextAvailable != seenAvailable ? true : try look()
+  }
+
   /// Whether the used ring says that kicks are unwanted, as a device leaves it that is stopped while it serves.
   static func suppressesKicks(_ used: borrowing MemoryWindow) -> Bool {
     used.load(UInt16.self, at: RingLayout.flagsOffset) & noNotify != 0

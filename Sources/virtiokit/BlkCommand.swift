@@ -32,6 +32,7 @@ struct BlkCommand: Command {
   var serial = "virtiokit"
   var queueCount = 2
   var threadCount = 16
+  var pollLimit = Duration.microseconds(32)
   var connectionCount = 1
   var operationsPerSecond = 0
   var bandwidth: ByteCount?
@@ -55,6 +56,7 @@ struct BlkCommand: Command {
     options.value("serial", &serial, "what the guest sees as serial number, at most 20 bytes")
     options.value("num-queues", &queueCount, "how many request queues the guest may use")
     options.value("threads", &threadCount, "how many requests wait for the image at a time")
+    options.value("poll", &pollLimit, "how long to look for requests before sleeping, where it pays; 0 for never")
     options.value("connections", &connectionCount, "how many connections to an NBD server, where it allows several")
     options.value("iops", &operationsPerSecond, "how many requests a second are let through; 0 for all")
     options.value("bandwidth", &bandwidth, "how many bytes a second are let through")

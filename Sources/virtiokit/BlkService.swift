@@ -24,6 +24,7 @@ final class BlkService {
     workers = try BlockWorkers(store, most: command.threadCount) { inbox.post(()) }
     device = ServedDevice(
       BlockDevice(store, command.deviceOptions, workers: workers) { Terminal.complain("a request has failed: \($0)") })
+    device.poll(on: loop, atMost: command.pollLimit)
     finished.handler = { [unowned self] in device.wake() }
     if let path = command.control {
       control = try ControlServer(path: path, loop: loop) { [unowned self] in execute($0) }
