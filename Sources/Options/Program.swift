@@ -27,14 +27,17 @@ public struct Program<Action>: Sendable {
 
   private let name: String
   private let summary: String
+  private let version: String?
   private let commands: [Entry]
 
   /// - Parameters:
   ///   - name: what the user types.
   ///   - summary: what the program does, in one sentence.
-  public init(name: String, summary: String, commands: [Entry]) {
+  ///   - version: what `--version` shows after the name; nil when there is no such option.
+  public init(name: String, summary: String, version: String? = nil, commands: [Entry]) {
     self.name = name
     self.summary = summary
+    self.version = version
     self.commands = commands
   }
 
@@ -44,6 +47,9 @@ public struct Program<Action>: Sendable {
     let rest = Array(arguments.dropFirst())
     switch first {
     case "--help", "-h": return .help(help)
+    case "--version":
+      guard let version else { throw .missingCommand(known: commands.map(\.name)) }
+      return .help("\(name) \(version)\n")
     case "help":
       guard let topic = rest.first, !asksForHelp(rest) else { return .help(help) }
       return try entry(named: topic).parse(["--help"], "\(name) \(topic)")

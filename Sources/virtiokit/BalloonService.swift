@@ -135,8 +135,12 @@ extension BalloonService {
 
   private func perform(_ command: OperatorCommand) throws -> Reply {
     switch command {
-    case .balloon(let size): try keep(size)
-    case .inflate(let size): try inflate(to: size)
+    case .balloon(let size):
+      try keep(size)
+      if device.memory == nil { return .success("no guest is connected: this holds for those that come\n") }
+    case .inflate(let size):
+      try inflate(to: size)
+      if device.memory == nil { return .success("no guest is connected: this holds for the next\n") }
     case .statistics:
       device.update { $0.requestStatistics() }
       device.wake()

@@ -23,19 +23,30 @@ struct ControlCommand: Command {
   }
 
   func run() throws {
-    let socket = try UnixSocket.connect(to: control)
     let line = (words + (asJSON ? ["--json"] : [])).joined(separator: " ")
     guard !line.contains("\n") else { throw CommandError.unknown(line) }
-    try socket.send(Array("\(line)\n".utf8), within: timeout)
-    while let answer = try nextLine(from: socket) {
-      if answer == Reply.done { return }
-      if answer.hasPrefix(Reply.failed) { throw Refusal(reason: String(answer.dropFirst(Reply.failed.count))) }
-      Terminal.write("\(answer)\n")
+    let refusal: Refusal?
+    do throws(LinuxError) {
+      refusal = try ask(line)
+    } catch {
+      throw SocketTrouble(error, asking: control, within: timeout) ?? error as any Error
     }
-    throw Refusal(reason: "\(control): the device left without an answer")
+    if let refusal { throw refusal }
   }
 
-  private func nextLine(from socket: borrowing UnixSocket) throws -> String? {
+  /// Has the device carry out a line and prints what it says.
+  private func ask(_ line: String) throws(LinuxError) -> Refusal? {
+    let socket = try UnixSocket.connect(to: control)
+    try socket.send(Array("\(line)\n".utf8), within: timeout)
+    while let answer = try nextLine(from: socket) {
+      if answer == Reply.done { return nil }
+      if answer.hasPrefix(Reply.failed) { return Refusal(reason: String(answer.dropFirst(Reply.failed.count))) }
+      Terminal.write("\(answer)\n")
+    }
+    return Refusal(reason: "\(control): the device left without an answer")
+  }
+
+  private func nextLine(from socket: borrowing UnixSocket) throws(LinuxError) -> String? {
     var bytes: [UInt8] = []
     while let byte = try socket.receive(exactly: 1, within: timeout)?.bytes.first {
       if byte == UInt8(ascii: "\n") { return String(decoding: bytes, as: UTF8.self) }

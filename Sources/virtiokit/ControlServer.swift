@@ -22,8 +22,8 @@ final class ControlServer {
   private let execute: (String) -> Reply
   private var clients: [ObjectIdentifier: Client] = [:]
 
-  init(path: String, loop: EventLoop, execute: @escaping (String) -> Reply) throws(LinuxError) {
-    listener = try UnixListener(path: path)
+  init(path: String, loop: EventLoop, execute: @escaping (String) -> Reply) throws {
+    listener = try virtiokit.listener(at: path, option: "--control")
     self.loop = loop
     self.execute = execute
     try loop.watch(listener.descriptor.rawValue) { [unowned self] in accept() }

@@ -32,7 +32,9 @@ final class Frontends<Device: VirtioDevice & ~Copyable> {
   ) throws {
     switch entrance {
     case .socket(let path):
-      server = try Server(device, on: UnixListener(path: path), loop: loop, offering: features) { event in
+      server = try Server(
+        device, on: listener(at: path, option: "--socket-path"), loop: loop, offering: features
+      ) { event in
         switch event {
         case .connected: Terminal.complain("a front-end has connected")
         case .session(let event): Self.pass(event, to: report)
@@ -40,7 +42,7 @@ final class Frontends<Device: VirtioDevice & ~Copyable> {
         }
       }
     case .connection(let number):
-      let socket = UnixSocket(owning: FileDescriptor(owning: number))
+      let socket = try inheritedSocket(number)
       session = try Session(Connection(socket), device: device, loop: loop, offering: features) { [weak self] event in
         Self.pass(event, to: report)
         guard case .ended(let error) = event else { return }

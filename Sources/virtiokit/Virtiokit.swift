@@ -10,8 +10,11 @@ enum Virtiokit {
     case control(ControlCommand)
   }
 
+  /// The next release, as the changelog has it.
+  static let version = "0.1.0"
+
   private static let program = Program<Action>(
-    name: "virtiokit", summary: "Serves virtio devices to virtual machines.",
+    name: "virtiokit", summary: "Serves virtio devices to virtual machines.", version: version,
     commands: [
       .init(BalloonCommand.self) { .balloon($0) },
       .init(BlkCommand.self) { .blk($0) },

@@ -39,6 +39,14 @@ private let program = Program(
     }
   }
 
+  @Test("a program that has a version tells it, and one that has none knows no such option")
+  func version() throws {
+    let versioned = Program<Action>(name: "virtiokit", summary: "", version: "1.2.3", commands: [])
+    #expect(try versioned.parse(["--version"]) == .help("virtiokit 1.2.3\n"))
+    let error = failure { () throws(OptionError) in _ = try program.parse(["--version"]) }
+    #expect(error == .missingCommand(known: ["serve", "inspect"]))
+  }
+
   @Test("a program's help lists its commands")
   func programHelp() {
     #expect(
