@@ -5,7 +5,7 @@ import Testing
 @testable import VirtioBlk
 
 /// A directory for one test, gone with it.
-final class Scratch {
+final class Scratch: Sendable {
   let path: String
 
   init() throws {
