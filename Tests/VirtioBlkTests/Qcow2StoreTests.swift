@@ -233,6 +233,22 @@ struct Qcow2TurnsTests {
     }
   }
 
+  @Test("An image whose refcounts were put off is repaired before it is first written")
+  func dirty() throws {
+    try QemuTools.image("create", "-f", "qcow2", "-o", "lazy_refcounts=on,cluster_size=4k", path, "2M")
+    // The command that follows the writes ends QEMU as a crash would.
+    try QemuTools.run(
+      QemuTools.io, ["-f", "qcow2", "-c", "write -P 5 0 300k", "-c", "sigraise 9", path], allowing: [9])
+    let bytes = try scratch.bytes("a.qcow2")
+    try #require(bytes[79] & 1 == 1, "the image is not marked")
+    let probe = try StoreProbe(Qcow2Store(path: path))
+    try probe.write([UInt8](repeating: 6, count: 4096), at: 1 << 20)
+    #expect(try probe.read(4096, at: 300 << 10 - 4096) == [UInt8](repeating: 5, count: 4096))
+    try probe.store.setExclusive(false)
+    #expect(try scratch.bytes("a.qcow2")[79] & 1 == 0)
+    try QemuTools.check(path)
+  }
+
   private func snapshotContents() throws -> [UInt8] {
     try QemuTools.image("convert", "-l", "snapshot.name=one", "-f", "qcow2", "-O", "raw", path, scratch.file("s.raw"))
     return try scratch.bytes("s.raw")
