@@ -130,7 +130,7 @@ struct Qcow2HostileTests {
     // Metadata is where it matters.
     let metadata = [0..<128, Self.table..<Self.table + 16, Self.block..<Self.block + 128, Self.l1..<Self.l1 + 24]
     let l2 = Int(good.bigEndian(at: Self.l1, as: UInt64.self) & Qcow2Layout.offsetMask)
-    for _ in 0..<400 {
+    for _ in 0..<150 {
       var bytes = good
       for _ in 0..<Int.random(in: 1...4, using: &generator) {
         let area = (metadata + [l2..<l2 + 256]).randomElement(using: &generator) ?? 0..<1

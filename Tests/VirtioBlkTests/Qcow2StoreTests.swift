@@ -150,6 +150,9 @@ struct Qcow2StoreTests {
       #expect(try probe.read(1 << 20, at: place) == bytes)
     }
     try probe.store.setExclusive(false)
+    try probe.write(bytes, at: 6 << 20)
+    #expect(try probe.read(1 << 20, at: 0) == bytes)
+    try probe.store.setExclusive(false)
     if QemuTools.arePresent { try QemuTools.check(path) }
   }
 

@@ -68,6 +68,7 @@ extension Qcow2Store {
   private func prepare(_ changes: inout Qcow2Changes) throws(StoreError) {
     try checkWritable()
     guard changes.refcounts == nil else { return }
+    try reload(&changes)
     var refcounts = try Qcow2Refcounts(changes.header, of: file)
     try tables.withLock { (tables) throws(StoreError) in try tables.claimAll(refcounts, of: file) }
     if changes.header.isDirty { try repair(&refcounts, &changes.header) }

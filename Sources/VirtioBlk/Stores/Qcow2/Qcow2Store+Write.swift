@@ -156,11 +156,16 @@ extension Qcow2Store {
 
   /// Lets the disk's clusters from `place` on be what `entries` say; all belong to one L2 table, which is our own.
   func link(_ entries: [UInt64], at place: UInt64, _ changes: inout Qcow2Changes) throws(StoreError) {
-    let offset = try tables.withLock { (tables) throws(StoreError) in try tables.entryOffset(of: place, in: file) }
+    let (offset, old) = try tables.withLock { (tables) throws(StoreError) in
+      (
+        try tables.entryOffset(of: place, in: file),
+        try tables.entries(at: place, count: entries.count, from: file) ?? []
+      )
+    }
     guard let offset else { return }
     try file.write([UInt8](bigEndian: entries), at: offset)
     let (retired, mark) = try tables.withLock { (tables) throws(StoreError) in
-      (try tables.replace(entries, at: place, from: file), tables.mark())
+      (try tables.replace(old, with: entries, at: place, from: file), tables.mark())
     }
     retire(retired, mark, &changes)
   }
