@@ -113,7 +113,7 @@ struct Qcow2ModelTests {
     for _ in 0..<2 {
       var store: Qcow2Store? = try Qcow2Store(path: path)
       let probe = try StoreProbe(try #require(store))
-      for _ in 0..<40 {
+      for _ in 0..<30 {
         let step = ModelStep.random(diskByteCount: image.byteCount, using: &generator)
         try step.apply(to: probe)
         try step.apply(to: &model) { try probe.read($0.count, at: UInt64($0.lowerBound)) }
@@ -146,7 +146,7 @@ struct Qcow2ModelTests {
       let isWhole = try run(steps, on: fresh, cutAfter: cut)
       if QemuTools.arePresent { try QemuTools.check(scratch.file("a.qcow2"), leaks: true) }
       if isWhole { break }
-      cut += Int.random(in: 3...17, using: &generator)
+      cut += Int.random(in: 5...29, using: &generator)
     }
     #expect(cut > steps.count)
   }

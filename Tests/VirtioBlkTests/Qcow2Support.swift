@@ -1,10 +1,11 @@
 import Foundation
+import LinuxIO
 import Testing
 
 @testable import VirtioBlk
 
 /// A directory for one test, gone with it.
-final class Scratch {
+final class Scratch: Sendable {
   let path: String
 
   init() throws {
@@ -20,6 +21,10 @@ final class Scratch {
   func file(_ name: String) -> String { path + "/" + name }
 
   func bytes(_ name: String) throws -> [UInt8] { Array(try Data(contentsOf: URL(fileURLWithPath: file(name)))) }
+
+  func allocatedByteCount(_ name: String) throws -> Int {
+    try FileDescriptor.open(file(name)).status.allocatedByteCount
+  }
 
   func put(_ bytes: [UInt8], _ name: String) throws { try Data(bytes).write(to: URL(fileURLWithPath: file(name))) }
 }

@@ -68,9 +68,10 @@ extension Qcow2Store {
   private func prepare(_ changes: inout Qcow2Changes) throws(StoreError) {
     try checkWritable()
     guard changes.refcounts == nil else { return }
-    let refcounts = try Qcow2Refcounts(changes.header, of: file)
+    try reload(&changes)
+    var refcounts = try Qcow2Refcounts(changes.header, of: file)
     try tables.withLock { (tables) throws(StoreError) in try tables.claimAll(refcounts, of: file) }
-    guard !changes.header.isDirty else { throw .image(.needsRepair) }
+    if changes.header.isDirty { try repair(&refcounts, &changes.header) }
     if changes.header.version >= 3, changes.header.autoclear != 0 {
       try file.write([UInt8](repeating: 0, count: 8), at: Qcow2Header.Place.autoclear)
       changes.header.autoclear = 0
@@ -78,6 +79,14 @@ extension Qcow2Store {
     }
     changes.refcounts = refcounts
     isPrepared.store(true, ordering: .releasing)
+  }
+
+  private func repair(_ refcounts: inout Qcow2Refcounts, _ header: inout Qcow2Header) throws(StoreError) {
+    var repair = try Qcow2Repair(header, of: file)
+    try tables.withLock { (tables) throws(StoreError) in try repair.run(&tables, &refcounts, in: file) }
+    header.incompatible &= ~Qcow2Header.Incompatible.dirty
+    try file.write([UInt8](bigEndian: CollectionOfOne(header.incompatible)), at: Qcow2Header.Place.incompatible)
+    try file.synchronize()
   }
 
   // MARK: - Taking and giving back

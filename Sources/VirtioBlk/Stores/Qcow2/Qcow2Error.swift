@@ -10,7 +10,8 @@ public indirect enum Qcow2Error: Error, Equatable, Sendable {
   case header(Qcow2Field, value: UInt64)
   /// The image was marked as corrupt by whoever used it before; it can be opened for reading.
   case markedCorrupt
-  /// The reference counts are out of date and this image, having snapshots or bitmaps, cannot be repaired here.
+  /// The reference counts are out of date, and this image, having snapshots or bitmaps or too many clusters, is not
+  /// repaired here.
   case needsRepair
   /// The backing file has no format in the header: to guess it from what a guest wrote would let the guest choose.
   case backingFormatMissing(String)

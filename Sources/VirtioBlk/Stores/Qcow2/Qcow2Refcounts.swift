@@ -72,6 +72,21 @@ struct Qcow2Refcounts: Sendable {
     return free
   }
 
+  /// Sets the count of every cluster from the first on. An image with one in use that no block describes is not repaired.
+  mutating func set(_ counts: [UInt16], in file: ImageFile) throws(StoreError) {
+    let largest = layout.refcountOrder >= 4 ? UInt64(UInt16.max) : 1 << (1 << layout.refcountOrder) - 1
+    var start = 0
+    while start < counts.count {
+      let blockEnd = (start / Int(layout.refcountsPerBlock) + 1) * Int(layout.refcountsPerBlock)
+      let count = counts[start]
+      let end = counts[start..<min(counts.count, blockEnd)].firstIndex { $0 != count } ?? min(counts.count, blockEnd)
+      let isDescribed = try block(of: UInt64(start), in: file) != nil
+      guard isDescribed || count == 0, UInt64(count) <= largest else { throw .image(.needsRepair) }
+      if isDescribed { _ = try change(UInt64(start)..<UInt64(end), in: file) { _ in UInt64(count) } }
+      start = end
+    }
+  }
+
   /// - Parameter update: what a count becomes, or nil when it cannot be.
   /// - Returns: the clusters whose count is 0 then.
   private mutating func change(

@@ -90,7 +90,7 @@ extension Qcow2Store {
       let tailHost = host + (written.upperBound - whole.lowerBound)
       let tail = try fill(written.upperBound..<whole.upperBound, extent.source, at: tailHost, isFresh: isFresh)
       try source.write(start..<start + written.count, to: file, at: host + (place - first))
-      // What was copied may long have been on the medium, and must not be lost from there.
+      // What is beside it may long have been on the medium as it is, and must not be lost from there.
       if head || tail { try file.synchronize() }
     } catch {
       changes.putBack(clusters)
@@ -101,14 +101,14 @@ extension Qcow2Store {
   }
 
   /// Fills the part of a new cluster that is not written with what the disk has there.
-  /// - Returns: whether anything was copied.
+  /// - Returns: whether anything had to be changed for it.
   private func fill(
     _ range: Range<UInt64>, _ source: Qcow2Extent.Source, at host: UInt64, isFresh: Bool
   ) throws(StoreError) -> Bool {
     guard !range.isEmpty else { return false }
     guard !readsAsZeros(source, range) else {
       if !isFresh { try file.zero(at: host, byteCount: range.count) }
-      return false
+      return !isFresh
     }
     var old = ByteTarget(byteCount: range.count)
     _ = try read(0..<range.count, of: &old, at: range.lowerBound, mayWait: true)
@@ -156,11 +156,16 @@ extension Qcow2Store {
 
   /// Lets the disk's clusters from `place` on be what `entries` say; all belong to one L2 table, which is our own.
   func link(_ entries: [UInt64], at place: UInt64, _ changes: inout Qcow2Changes) throws(StoreError) {
-    let offset = try tables.withLock { (tables) throws(StoreError) in try tables.entryOffset(of: place, in: file) }
+    let (offset, old) = try tables.withLock { (tables) throws(StoreError) in
+      (
+        try tables.entryOffset(of: place, in: file),
+        try tables.entries(at: place, count: entries.count, from: file) ?? []
+      )
+    }
     guard let offset else { return }
     try file.write([UInt8](bigEndian: entries), at: offset)
     let (retired, mark) = try tables.withLock { (tables) throws(StoreError) in
-      (try tables.replace(entries, at: place, from: file), tables.mark())
+      (try tables.replace(old, with: entries, at: place, from: file), tables.mark())
     }
     retire(retired, mark, &changes)
   }

@@ -106,10 +106,10 @@ public final class Qcow2Store: BlockStore {
   }
 
   private func flush() throws(StoreError) {
-    guard !isReadOnly else { return }
+    guard !opensReadOnly else { return }
     let mark = tables.withLock { (tables) in tables.mark() }
     try file.synchronize()
-    guard isPrepared.load(ordering: .acquiring) else { return }
+    guard !isReadOnly, isPrepared.load(ordering: .acquiring) else { return }
     try change { (changes) throws(StoreError) in try reclaim(upTo: mark, &changes) }
   }
 
@@ -122,26 +122,29 @@ public final class Qcow2Store: BlockStore {
   /// With the image to itself the store looks at it anew, since another may have written it until then.
   public func setExclusive(_ isExclusive: Bool) throws(StoreError) {
     try changes.withLock { (changes) throws(StoreError) in
-      if !isExclusive { try settle(&changes) }
-      try file.setExclusive(isExclusive, isWriter: !opensReadOnly)
       do throws(StoreError) {
+        try settle(&changes)
+        changes = Qcow2Changes(changes.header)
+        isPrepared.store(false, ordering: .releasing)
+        try file.setExclusive(isExclusive, isWriter: !opensReadOnly)
         try backing?.setExclusive(isExclusive)
         if isExclusive { try reload(&changes) }
       } catch {
         try file.setExclusive(false, isWriter: !opensReadOnly)
+        try backing?.setExclusive(false)
         throw error
       }
     }
   }
 
-  private func reload(_ changes: inout Qcow2Changes) throws(StoreError) {
+  /// Takes what the file holds now for what it held before.
+  func reload(_ changes: inout Qcow2Changes) throws(StoreError) {
     try file.measure()
     let header = try Qcow2Header(of: file)
     guard opensReadOnly || !header.isMarkedCorrupt else { throw .image(.markedCorrupt) }
     guard header.layout == layout, header.backingName == changes.header.backingName,
       header.backingFormat == changes.header.backingFormat
     else { throw .image(.replaced) }
-    isPrepared.store(false, ordering: .releasing)
     try tables.withLock { (tables) throws(StoreError) in try tables.reload(header, of: file) }
     changes = Qcow2Changes(header)
     damage.withLock { $0 = nil }

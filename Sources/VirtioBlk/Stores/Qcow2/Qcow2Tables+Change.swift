@@ -54,17 +54,17 @@ extension Qcow2Tables {
     return retired
   }
 
+  /// - Parameter old: what the entries were before they were written, which the table that is kept need not show.
   /// - Returns: the clusters that are not referred to any more.
   mutating func replace(
-    _ entries: [UInt64], at place: UInt64, from file: ImageFile
+    _ old: ArraySlice<UInt64>, with entries: [UInt64], at place: UInt64, from file: ImageFile
   ) throws(StoreError) -> [Range<UInt64>] {
     guard let table = try table(layout.l1Index(place), from: file, mayWait: true), let table else { return [] }
     let first = layout.l2Index(place)
+    l2[table].replaceSubrange(first..<first + entries.count, with: entries)
     var retired: [Range<UInt64>] = []
-    for (index, entry) in entries.enumerated() {
-      let old = clusters(of: l2[table][first + index])
-      if old != clusters(of: entry) { for cluster in old { retired.append(cluster) } }
-      l2[table][first + index] = entry
+    for (old, new) in zip(old, entries) where clusters(of: old) != clusters(of: new) {
+      for cluster in clusters(of: old) { retired.append(cluster) }
     }
     return retired
   }
