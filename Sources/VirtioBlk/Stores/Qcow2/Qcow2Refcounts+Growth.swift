@@ -30,8 +30,8 @@ extension Qcow2Refcounts {
     return place + 1
   }
 
-  /// Writes a larger table, with the blocks that describe the clusters it and they take, where nothing is described yet;
-  /// then lets the header lead to it.
+  /// Writes a larger table, with the blocks that describe the clusters it and they take, where nothing is described
+  /// yet; then lets the header lead to it.
   private mutating func growTable(
     at start: UInt64, in file: ImageFile, _ tables: borrowing Mutex<Qcow2Tables>
   ) throws(StoreError) -> UInt64 {

@@ -72,7 +72,8 @@ struct Qcow2Refcounts: Sendable {
     return free
   }
 
-  /// Sets the count of every cluster from the first on. An image with one in use that no block describes is not repaired.
+  /// Sets the count of every cluster from the first on. An image with one in use that no block describes is not
+  /// repaired.
   mutating func set(_ counts: [UInt16], in file: ImageFile) throws(StoreError) {
     let largest = layout.refcountOrder >= 4 ? UInt64(UInt16.max) : 1 << (1 << layout.refcountOrder) - 1
     var start = 0
