@@ -6,6 +6,8 @@ import GuestRAM
 final class InflightTracker {
   private typealias Layout = InflightArea.Layout
 
+  /// The ring's descriptor table.
+  private(set) var table: PairTable?
   private let area: MemoryWindow
   private let size: UInt16
   /// Orders the chains by when they were taken.
@@ -31,6 +33,10 @@ final class InflightTracker {
     try format(entryCount: area.entryCount, usedIndex)
     try finishLastBatch(usedIndex)
     collectUnfinished()
+  }
+
+  func setTable(_ table: borrowing PairTable) {
+    self.table = table.share(at: 0)
   }
 
   /// How many chains an earlier back-end had in flight.
@@ -128,12 +134,6 @@ final class InflightTracker {
 }
 
 extension SplitVirtqueue {
-  /// Notes that the next chain is taken; see `InflightTracker.take`.
-  @usableFromInline
-  func track(_ head: UInt16) -> UInt16 {
-    tracker?.take(head) ?? head
-  }
-
   @usableFromInline
   func trackGiven(_ head: UInt16) {
     tracker?.give(head)

@@ -44,15 +44,20 @@ extension SplitVirtqueue {
   @inlinable
   @inline(__always)
   mutating func give(_ head: UInt16, _ writtenByteCount: UInt32) {
-    store(head, writtenByteCount, index: giveIndex)
+    used.store(UInt32(head), writtenByteCount, at: giveIndex)
     giveIndex &+= 1
   }
 
+  /// Gives a chain back in turn where turns count, and notes it where that is asked for.
   @inlinable
   @inline(__always)
-  mutating func store(_ head: UInt16, _ writtenByteCount: UInt32, index: UInt16) {
-    used.store(UInt32(head), writtenByteCount, at: index)
-    if tracker != nil { trackGiven(head) }
+  mutating func giveWithCare(_ head: UInt16, _ writtenByteCount: UInt32, isComplete: Bool, position: UInt16) {
+    if features.inOrder {
+      giveInOrder(head, writtenByteCount, isComplete: isComplete, position: position)
+    } else {
+      give(head, writtenByteCount)
+      trackGiven(head)
+    }
   }
 
   /// Gives a chain back if it is the next in turn, with all that waited for it, or else keeps it until its turn.
@@ -84,7 +89,8 @@ extension SplitVirtqueue {
   @inlinable
   @inline(__always)
   mutating func extendRun(_ head: UInt16, _ writtenByteCount: UInt32, isComplete: Bool) {
-    store(head, writtenByteCount, index: runStart)
+    used.store(UInt32(head), writtenByteCount, at: runStart)
+    if tracker != nil { trackGiven(head) }
     giveIndex &+= 1
     if !isComplete { runStart = giveIndex }
   }

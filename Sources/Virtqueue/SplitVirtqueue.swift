@@ -32,6 +32,8 @@ public struct SplitVirtqueue: ~Copyable {
   /// The used index of the first chain of a run that one element stands for; `giveIndex` when there is none.
   @usableFromInline var runStart: UInt16
   @usableFromInline var waiting: WaitingChains
+  /// Whether giving a chain back takes more than an element in the used ring.
+  @usableFromInline let isOrderedOrTracked: Bool
   /// Tells a successor what is in flight; nil as a rule.
   @usableFromInline let tracker: InflightTracker?
 
@@ -65,7 +67,12 @@ public struct SplitVirtqueue: ~Copyable {
     areKicksSuppressed = Self.suppressesKicks(used)
     self.size = size
     self.features = features
-    self.descriptors = PairTable(descriptors)
+    var table = PairTable(descriptors)
+    tracker?.setTable(table)
+    // Where a tracker has to note chains, none is found without it.
+    if tracker != nil { table.close() }
+    self.descriptors = table
+    isOrderedOrTracked = features.inOrder || tracker != nil
     self.available = NumberRing(available, at: RingLayout.entriesOffset, count: size)
     self.used = PairRing(used, at: RingLayout.entriesOffset, count: size)
     takeIndex = nextAvailable
@@ -109,9 +116,19 @@ public struct SplitVirtqueue: ~Copyable {
     if nextAvailable == seenAvailable {
       guard nextAvailable &- turnStart < size, try look() else { return nil }
     }
-    var head = available[nextAvailable]
-    if tracker != nil { head = track(head) }
-    guard let table = descriptors.share(at: head) else { throw .headOutOfRange(head: head, size: size) }
+    let head = available[nextAvailable]
+    guard let table = descriptors.share(at: head) else { return try takeTracked(head) }
+    let chain = DescriptorChain(
+      head: head, position: nextAvailable, table: table, allowsIndirect: features.indirectDescriptors)
+    takeIndex &+= 1
+    return chain
+  }
+
+  /// Takes a chain that a tracker has to note first, or refuses one that is not there.
+  @usableFromInline
+  mutating func takeTracked(_ next: UInt16) throws(VirtqueueError) -> DescriptorChain? {
+    let head = tracker?.take(next) ?? next
+    guard let table = tracker?.table?.share(at: head) else { throw .headOutOfRange(head: head, size: size) }
     let chain = DescriptorChain(
       head: head, position: nextAvailable, table: table, allowsIndirect: features.indirectDescriptors)
     takeIndex &+= 1
@@ -138,9 +155,10 @@ public struct SplitVirtqueue: ~Copyable {
   @inline(__always)
   public mutating func complete(_ chain: consuming DescriptorChain) {
     precondition(nextUsed != nextAvailable, "a chain is given back to the queue that it was taken from")
-    guard features.inOrder else { return give(chain.head, chain.writtenByteCount) }
-    giveInOrder(
-      chain.head, chain.writtenByteCount, isComplete: chain.isUsedCompletely, position: chain.position)
+    guard isOrderedOrTracked else { return give(chain.head, chain.writtenByteCount) }
+    giveWithCare(
+      chain.head, chain.writtenByteCount, isComplete: features.inOrder && chain.isUsedCompletely,
+      position: chain.position)
   }
 
   /// Puts the chain that was taken last back, as if it had not been taken: `next` will return it again.
