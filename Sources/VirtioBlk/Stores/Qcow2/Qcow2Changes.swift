@@ -14,6 +14,8 @@ struct Qcow2Changes: Sendable {
   static let reserveByteCount = 4 << 20
   /// How many stretches of clusters that are not used any more are kept until the next flush.
   static let retiredLimit = 256
+  /// How many bytes of them are kept.
+  static let retiredByteLimit = 1 << 20
 
   struct Retired: Sendable {
     var clusters: Range<UInt64>
@@ -130,7 +132,11 @@ extension Qcow2Store {
 
   /// Gives back what nobody uses any more, when there is much of it.
   func reclaimSome(_ changes: inout Qcow2Changes) throws(StoreError) {
-    guard changes.retired.count > Qcow2Changes.retiredLimit else { return }
+    let clusterCount = changes.retired.reduce(0) { $0 + $1.clusters.count }
+    guard
+      changes.retired.count > Qcow2Changes.retiredLimit
+        || clusterCount >= Qcow2Changes.retiredByteLimit >> layout.clusterBits
+    else { return }
     try file.synchronize()
     try reclaim(upTo: .max, &changes)
   }

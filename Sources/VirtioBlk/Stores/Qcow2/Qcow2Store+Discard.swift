@@ -67,8 +67,8 @@ extension Qcow2Store {
     while place < range.upperBound {
       let end = min(range.upperBound, (place / reach + 1) * reach)
       try change { (changes) throws(StoreError) in
-        try reclaimSome(&changes)
         try replace(place..<end, update, &changes)
+        try reclaimSome(&changes)
       }
       place = end
     }
