@@ -1,4 +1,4 @@
-/// `struct virtio_blk_config`: 96 bytes, little-endian (5.2.4). What no offered feature gives a meaning is zero.
+/// `struct virtio_blk_config`: 96 bytes, little-endian (5.2.4). A driver looks at no field whose feature it did not accept.
 struct BlockConfig {
   static let byteCount = 96
   /// Where the driver may write: `writeback`.

@@ -77,6 +77,8 @@ extension BlockDevice {
       guard segment.sectorCount <= BlockConfig.mostSectors, let range = segment.range(within: end) else {
         return .answer(.failed)
       }
+      // The kernel refuses to change nothing.
+      if range.isEmpty { continue }
       operations.append(isDiscard ? .discard(range) : .writeZeroes(range, mayUnmap: segment.mayUnmap))
     }
     return write(operations)
@@ -96,14 +98,14 @@ extension BlockDevice {
   }
 
   /// What the driver hears of an operation, and what is remembered of its failure.
-  mutating func status(of failure: StoreError?, in request: BlockRequest) -> BlockRequest.Status {
+  mutating func status(of failure: OperationFailure?) -> BlockRequest.Status {
     guard let failure else {
       if trouble != nil { trouble = nil }
       return .done
     }
-    if case .memory = failure { return .failed }
-    if request.kind == .flush || isWriteThrough { flushFailure = flushFailure ?? failure }
-    note(failure)
-    return failure == .unsupported ? .unsupported : .failed
+    if case .memory = failure.reason { return .failed }
+    if failure.operation == .flush { flushFailure = flushFailure ?? failure.reason }
+    note(failure.reason)
+    return failure.reason == .unsupported ? .unsupported : .failed
   }
 }

@@ -27,7 +27,7 @@ extension BlockDevice {
       guard let pending = pending.removeValue(forKey: completion.ticket), let chain = pending.takeChain() else {
         continue
       }
-      let status = status(of: completion.failure, in: pending.request)
+      let status = status(of: completion.failure)
       try answer(chain, pending.request, status, &queues[pending.queue], queues.memory)
     }
   }
@@ -66,7 +66,7 @@ extension BlockDevice {
       let status = attempt(operation, request, memory, mayWait: true)
       if status != .done { return status }
     }
-    return status(of: nil, in: request)
+    return status(of: nil)
   }
 
   private mutating func attempt(
@@ -75,9 +75,9 @@ extension BlockDevice {
     data.load(buffers.data(of: request), byteCount: request.dataByteCount, of: memory)
     defer { data.unload() }
     do throws(StoreError) {
-      return try store.perform(operation, &data, mayWait: mayWait) ? status(of: nil, in: request) : nil
+      return try store.perform(operation, &data, mayWait: mayWait) ? status(of: nil) : nil
     } catch {
-      return status(of: error, in: request)
+      return status(of: OperationFailure(operation: operation, reason: error))
     }
   }
 

@@ -54,22 +54,22 @@ public struct BlockCounters: StateRecord {
   mutating func count(_ request: BlockRequest, _ status: BlockRequest.Status) {
     switch status {
     case .done: countDone(request)
-    case .failed: failures += 1
-    case .unsupported: unsupported += 1
+    case .failed: failures &+= 1
+    case .unsupported: unsupported &+= 1
     }
   }
 
   private mutating func countDone(_ request: BlockRequest) {
     switch request.kind {
     case .read:
-      reads += 1
-      readBytes += UInt64(request.dataByteCount)
+      reads &+= 1
+      readBytes &+= UInt64(request.dataByteCount)
     case .write:
-      writes += 1
-      writtenBytes += UInt64(request.dataByteCount)
-    case .flush: flushes += 1
-    case .discard: discards += 1
-    case .writeZeroes: zeroWrites += 1
+      writes &+= 1
+      writtenBytes &+= UInt64(request.dataByteCount)
+    case .flush: flushes &+= 1
+    case .discard: discards &+= 1
+    case .writeZeroes: zeroWrites &+= 1
     case .identify, nil: break
     }
   }

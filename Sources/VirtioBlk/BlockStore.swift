@@ -54,6 +54,12 @@ public enum BlockOperation: Equatable, Sendable {
   }
 }
 
+/// Which operation failed, of those that a request needs.
+struct OperationFailure: Equatable, Sendable {
+  let operation: BlockOperation
+  let reason: StoreError
+}
+
 /// What a driver should know of a medium to use it well.
 public struct BlockLimits: Equatable, Sendable {
   /// The smallest unit that can be read or written, in bytes; a power of two from 512 on.

@@ -19,7 +19,7 @@ public final class BlockWorkers: Sendable {
   /// What came of a job.
   struct Completion: Sendable {
     let ticket: UInt64
-    let failure: StoreError?
+    let failure: OperationFailure?
   }
 
   private struct Desk {
@@ -106,13 +106,15 @@ public final class BlockWorkers: Sendable {
     departures.signal()
   }
 
-  private func failure(of job: Job, _ data: inout BlockData) -> StoreError? {
-    do throws(StoreError) {
-      for operation in job.operations { _ = try store.perform(operation, &data, mayWait: true) }
-      return nil
-    } catch {
-      return error
+  private func failure(of job: Job, _ data: inout BlockData) -> OperationFailure? {
+    for operation in job.operations {
+      do throws(StoreError) {
+        _ = try store.perform(operation, &data, mayWait: true)
+      } catch {
+        return OperationFailure(operation: operation, reason: error)
+      }
     }
+    return nil
   }
 
   /// Waits for the next job; nil when it is time to end.
