@@ -142,7 +142,8 @@ extension DeviceHost where Device: ~Copyable {
     if slot.queue.needsNotification() { notify(.queue(index)) }
     guard !isBroken else { return }
     slot.lacksKicks = true
-    look(at: index, slot, asksForKicks: !isPolled)
+    // A queue that is going to be served again is looked at then.
+    if !slot.isWaiting { look(at: index, slot, asksForKicks: !isPolled) }
   }
 
   /// Notes whether buffers have come, and asks for a kick with the next if nobody will look again.
