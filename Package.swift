@@ -59,19 +59,24 @@ let testTargets: [Target] = [
   tests("GuestRAMTests", uses: ["GuestRAM", "LinuxIO", "Support"]),
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
   tests("VirtioCoreTests", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
-  tests("ConformanceTests", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "Support", "Balloon"]),
+  tests(
+    "ConformanceTests", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "Support", "Balloon", "VirtioBlk"]),
   tests(
     "BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
     resources: [.copy("Fixtures")]),
   tests(
-    "VirtioBlkTests", uses: ["VirtioBlk", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
+    "VirtioBlkTests", uses: ["VirtioBlk", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
+    resources: [.copy("Fixtures")]),
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   tests("VirtiokitTests", uses: ["virtiokit", "Balloon", "LinuxIO", "Options"]),
   tests("OptionsTests", uses: ["Options"]),
   tests(
     "SimulatedGuestTests",
-    uses: ["SimulatedGuest", "Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
+    uses: [
+      "SimulatedGuest", "Balloon", "VirtioBlk", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO",
+      "Support",
+    ],
     resources: [.copy("Fixtures")]),
   tests("BalloonDemoTests", uses: ["balloon-demo", "Options"]),
 ]

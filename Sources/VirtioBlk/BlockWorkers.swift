@@ -1,6 +1,5 @@
 import GuestRAM
 public import LinuxIO
-import Synchronization
 
 /// Threads that wait for a store, so that the device's own thread need not.
 ///
@@ -24,6 +23,8 @@ public final class BlockWorkers: Sendable {
 
   private struct Desk {
     var jobs: [Job] = []
+    /// The tickets of those that a thread is at.
+    var begun: Set<UInt64> = []
     var completions: [Completion] = []
     var threadCount = 0
     var idleCount = 0
@@ -33,7 +34,8 @@ public final class BlockWorkers: Sendable {
   private let store: any BlockStore
   private let most: Int
   private let onCompletion: @Sendable () -> Void
-  private let desk = Mutex(Desk())
+  private let desk = Monitor(Desk())
+  private let ended = WakeUp()
   private let arrivals: Semaphore
   private let departures: Semaphore
 
@@ -51,15 +53,16 @@ public final class BlockWorkers: Sendable {
   }
 
   /// Hands a job to the next thread that is free.
-  /// - Returns: false when there is no thread at all, since the kernel makes none.
+  /// - Returns: false when there is no thread at all, since the kernel makes none or they have been stopped.
   func submit(_ job: Job) -> Bool {
-    let needsThread = desk.withLock { desk in
+    let needsThread: Bool? = desk.withLock { desk in
+      guard !desk.isStopping else { return nil }
       desk.jobs.append(job)
       guard desk.jobs.count > desk.idleCount, desk.threadCount < most else { return false }
       desk.threadCount += 1
       return true
     }
-    if needsThread, !startThread() { return false }
+    guard let needsThread, !needsThread || startThread() else { return false }
     arrivals.signal()
     return true
   }
@@ -86,10 +89,19 @@ public final class BlockWorkers: Sendable {
     }
   }
 
+  /// Takes jobs back, so that nothing comes of them any more: what no thread has begun is dropped, and what one is at is
+  /// waited for.
+  func withdraw(_ tickets: Set<UInt64>) {
+    desk.withLock { desk in desk.jobs.removeAll { tickets.contains($0.ticket) } }
+    _ = desk.wait(on: ended) { desk in desk.begun.isDisjoint(with: tickets) ? true : nil }
+    desk.withLock { desk in desk.completions.removeAll { tickets.contains($0.ticket) } }
+  }
+
   /// Ends the threads once they have done what there is to do, and waits for them.
   public func stop() {
     let count = desk.withLock { desk in
       desk.isStopping = true
+      defer { desk.threadCount = 0 }
       return desk.threadCount
     }
     arrivals.signal(count)
@@ -126,6 +138,7 @@ public final class BlockWorkers: Sendable {
         let job = desk.jobs.isEmpty ? nil : desk.jobs.removeFirst()
         let isOver = job == nil && desk.isStopping
         if job != nil || isOver { desk.idleCount -= 1 }
+        if let job { desk.begun.insert(job.ticket) }
         return (job, isOver)
       }
       if isOver { return nil }
@@ -135,9 +148,11 @@ public final class BlockWorkers: Sendable {
 
   private func finish(_ completion: Completion) {
     let isFirst = desk.withLock { desk in
+      desk.begun.remove(completion.ticket)
       desk.completions.append(completion)
       return desk.completions.count == 1
     }
+    ended.wakeAll()
     if isFirst { onCompletion() }
   }
 }

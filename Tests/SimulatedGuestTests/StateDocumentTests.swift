@@ -3,6 +3,7 @@ import DeviceState
 import Foundation
 import SimulatedGuest
 import Testing
+import VirtioBlk
 
 @testable import VirtioCore
 
@@ -17,7 +18,7 @@ import Testing
     let shown = parts.indices.filter { $0 % 2 == 1 }.map { parts[$0] }
     let schemas = [
       try Schema.text(of: BalloonState.self), try Schema.text(of: HostState<BalloonState>.self),
-      try Schema.text(of: GuestState.self),
+      try Schema.text(of: BlockState.self), try Schema.text(of: GuestState.self),
     ]
     for (index, schema) in schemas.enumerated() {
       #expect(shown.indices.contains(index) && shown[index] == schema, "the schema is now:\n\(schema)")

@@ -14,6 +14,8 @@ final class RecordingStore: BlockStore {
     var isHeldElsewhere = false
     /// How often exclusivity was taken and given up.
     var exclusivity: [Bool] = []
+    /// How many operations were being carried out whenever exclusivity was given up.
+    var presentAtRelease: [Int] = []
     /// Whether every operation would have to wait.
     var waits = false
     /// How many operations are being carried out, and were at a time at most.
@@ -96,6 +98,7 @@ final class RecordingStore: BlockStore {
   func setExclusive(_ isExclusive: Bool) throws(StoreError) {
     let isRefused = with { (state) in
       state.exclusivity.append(isExclusive)
+      if !isExclusive { state.presentAtRelease.append(state.presentCount) }
       return isExclusive && state.isHeldElsewhere
     }
     if isRefused { throw .inUse }
