@@ -30,7 +30,7 @@ struct BlkCommand: Command {
   var isReadOnly = false
   var isDirect = false
   var serial = "virtiokit"
-  var queueCount = 2
+  var queueCount = 16
   var threadCount = 16
   var pollLimit = Duration.microseconds(32)
   var connectionCount = 1

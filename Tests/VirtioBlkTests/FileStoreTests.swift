@@ -38,4 +38,15 @@ struct FileStoreTests {
     #expect(try probe.read(512, at: 3 << 19) == [UInt8](repeating: 0, count: 512))
     #expect(throws: StoreError.illegalSize(1000)) { try store.resize(toByteCount: 1000) }
   }
+
+  @Test("An empty range is discarded and zeroed without effect")
+  func emptyRanges() throws {
+    let probe = try StoreProbe(FileStore(inMemory: 1 << 20))
+    let bytes = [UInt8](repeating: 3, count: 512)
+    try probe.write(bytes, at: 512)
+    try probe.perform(.discard(512..<512))
+    try probe.perform(.writeZeroes(512..<512, mayUnmap: true))
+    try probe.perform(.writeZeroes(512..<512, mayUnmap: false))
+    #expect(try probe.read(512, at: 512) == bytes)
+  }
 }

@@ -143,27 +143,32 @@ public final class FileStore: BlockStore {
 
   private func change(_ operation: BlockOperation) throws(StoreError) {
     switch operation {
-    case .discard(let range): try punch(range)
+    // To give no space back is a way to discard too.
+    case .discard(let range): _ = try attempt(range, byPunching: true)
     case .writeZeroes(let range, let mayUnmap):
-      if mayUnmap { try punch(range) } else { try zero(range) }
+      if mayUnmap, try attempt(range, byPunching: true) { return }
+      if try attempt(range, byPunching: false) { return }
+      try writeZeros(at: try offset(range.lowerBound, range.count), byteCount: range.count)
     default: try system { () throws(LinuxError) in try file.synchronize() }
     }
   }
 
-  private func punch(_ range: Range<UInt64>) throws(StoreError) {
+  /// Makes a range read as zeros without writing it.
+  /// - Returns: false when the file system or medium cannot do so, or not with such a range.
+  private func attempt(_ range: Range<UInt64>, byPunching: Bool) throws(StoreError) -> Bool {
     guard !isReadOnly else { throw .readOnly }
     let offset = try offset(range.lowerBound, range.count)
-    try system { () throws(LinuxError) in try file.punchHole(at: offset, byteCount: range.count) }
-  }
-
-  private func zero(_ range: Range<UInt64>) throws(StoreError) {
-    guard !isReadOnly else { throw .readOnly }
-    let offset = try offset(range.lowerBound, range.count)
+    guard !range.isEmpty else { return true }
     do throws(LinuxError) {
-      try file.zeroRange(at: offset, byteCount: range.count)
+      if byPunching {
+        try file.punchHole(at: offset, byteCount: range.count)
+      } else {
+        try file.zeroRange(at: offset, byteCount: range.count)
+      }
+      return true
     } catch {
-      guard error.isUnsupported else { throw .system(error) }
-      try writeZeros(at: offset, byteCount: range.count)
+      guard error.isUnsupported || error.isUnaligned else { throw .system(error) }
+      return false
     }
   }
 
