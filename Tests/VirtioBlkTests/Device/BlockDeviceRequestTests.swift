@@ -278,4 +278,26 @@ import VirtioCore
     #expect(try guest.status(Type.write, Self.pattern(5)) == Status.failed)
     #expect(try guest.status(99) == Status.unsupported)
   }
+
+  @Test("the driver has its first answers before the device has made all: four at a time")
+  func batches() throws {
+    let guest = try BlockGuest(RecordingStore())
+    let requests = try (0..<10).map { try guest.offer(Type.read, sector: $0, room: 512, slot: $0) }
+    #expect(guest.bench.host.kick(0) == false)
+    #expect(guest.bench.notifications.take() == [.queue(0), .queue(0), .queue(0)])
+    for request in requests { #expect(try guest.take(request)?.status == Status.done) }
+  }
+
+  @Test("a driver that never pauses lets the device's thread go on, and is served on the next call")
+  func turns() throws {
+    let guest = try BlockGuest(RecordingStore(), ringSize: 1024)
+    for _ in 0..<1024 { _ = try guest.bench.rings[0].add([.writable(guest.bench.heap, 1)]) }
+    try guest.bench.rings[0].publish()
+    #expect(guest.bench.host.kick(0) == true)
+    let first = try guest.bench.rings[0].publishedUsedIndex
+    #expect(first > 0 && first < 1024)
+    var calls = 0
+    while guest.bench.host.poll(), calls < 100 { calls += 1 }
+    #expect(try guest.bench.rings[0].publishedUsedIndex == 1024)
+  }
 }

@@ -1,0 +1,125 @@
+import Foundation
+import Testing
+import VirtioBlk
+
+@Suite("Image locks") struct ImageLockTests {
+  /// An image of 1 MiB in a directory of its own, removed with its value.
+  private final class Image {
+    let path: String
+
+    init() throws {
+      let directory = FileManager.default.temporaryDirectory.appendingPathComponent("image-\(UUID().uuidString)")
+      try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+      path = directory.path + "/disk.raw"
+      try Data(count: 1 << 20).write(to: URL(filePath: path))
+    }
+
+    deinit {
+      try? FileManager.default.removeItem(atPath: (path as NSString).deletingLastPathComponent)
+    }
+  }
+
+  private static let tool = "/usr/bin/qemu-io"
+  private static var hasTool: Bool { FileManager.default.isExecutableFile(atPath: tool) }
+
+  @Test("an image that is written is nobody else's, one that is read is every reader's")
+  func stores() throws {
+    let image = try Image()
+    let writer = try FileStore(path: image.path)
+    let other = try FileStore(path: image.path)
+    let readers = try [FileStore(path: image.path, isReadOnly: true), FileStore(path: image.path, isReadOnly: true)]
+    try writer.setExclusive(true)
+    try writer.setExclusive(true)
+    for store in [other] + readers { #expect(throws: StoreError.inUse) { try store.setExclusive(true) } }
+    try writer.setExclusive(false)
+    try writer.setExclusive(false)
+    for reader in readers { try reader.setExclusive(true) }
+    // Who was refused is in nobody's way.
+    #expect(throws: StoreError.inUse) { try writer.setExclusive(true) }
+    try readers[0].setExclusive(false)
+    #expect(throws: StoreError.inUse) { try other.setExclusive(true) }
+    try readers[1].setExclusive(false)
+    try other.setExclusive(true)
+  }
+
+  @Test("a lock goes with its store")
+  func gone() throws {
+    let image = try Image()
+    var writer: FileStore? = try FileStore(path: image.path)
+    try writer?.setExclusive(true)
+    let other = try FileStore(path: image.path)
+    #expect(throws: StoreError.inUse) { try other.setExclusive(true) }
+    writer = nil
+    try other.setExclusive(true)
+  }
+
+  @Test("a device whose disk another has answers with errors until it is free")
+  func device() throws {
+    let image = try Image()
+    let writer = try FileStore(path: image.path)
+    try writer.setExclusive(true)
+    let guest = try BlockGuest(FileStore(path: image.path))
+    #expect(try guest.status(Type.read, room: 512) == Status.failed)
+    #expect(try guest.status(Type.read, room: 512) == Status.failed)
+    #expect(guest.reports.all == [.inUse])
+    try writer.setExclusive(false)
+    #expect(try guest.status(Type.read, room: 512) == Status.done)
+    #expect(throws: StoreError.inUse) { try writer.setExclusive(true) }
+  }
+
+  @Test("QEMU's tools do not write an image that is in use here", .enabled(if: hasTool))
+  func keepsToolsOut() throws {
+    let image = try Image()
+    let store = try FileStore(path: image.path)
+    try store.setExclusive(true)
+    #expect(try run(["-f", "raw", "-c", "write 0 512", image.path]).contains("lock"))
+    // Its reader minds no writer, and is let in.
+    #expect(try run(["-r", "-f", "raw", "-c", "read 0 512", image.path]).contains("read 512"))
+    try store.setExclusive(false)
+    #expect(try run(["-f", "raw", "-c", "write 0 512", image.path]).contains("wrote 512"))
+    let reader = try FileStore(path: image.path, isReadOnly: true)
+    try reader.setExclusive(true)
+    #expect(try run(["-r", "-f", "raw", "-c", "read 0 512", image.path]).contains("read 512"))
+    #expect(try run(["-f", "raw", "-c", "write 0 512", image.path]).contains("lock"))
+  }
+
+  @Test("an image that QEMU's tools may write is refused here", .enabled(if: hasTool))
+  func isKeptOut() throws {
+    let image = try Image()
+    let process = Process()
+    let (input, output) = (Pipe(), Pipe())
+    process.executableURL = URL(filePath: Self.tool)
+    process.arguments = ["-f", "raw", image.path]
+    process.standardInput = input
+    process.standardOutput = output
+    try process.run()
+    // It has opened the image once it has done something with it.
+    input.fileHandleForWriting.write(Data("read 0 512\n".utf8))
+    var text = ""
+    while !text.contains("read 512") {
+      let bytes = output.fileHandleForReading.availableData
+      try #require(!bytes.isEmpty)
+      text += String(decoding: bytes, as: UTF8.self)
+    }
+    let writer = try FileStore(path: image.path)
+    let reader = try FileStore(path: image.path, isReadOnly: true)
+    #expect(throws: StoreError.inUse) { try writer.setExclusive(true) }
+    #expect(throws: StoreError.inUse) { try reader.setExclusive(true) }
+    try input.fileHandleForWriting.close()
+    process.waitUntilExit()
+    try writer.setExclusive(true)
+  }
+
+  private func run(_ arguments: [String]) throws -> String {
+    let process = Process()
+    let output = Pipe()
+    process.executableURL = URL(filePath: Self.tool)
+    process.arguments = arguments
+    process.standardOutput = output
+    process.standardError = output
+    try process.run()
+    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    return text
+  }
+}
