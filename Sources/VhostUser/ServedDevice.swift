@@ -52,10 +52,8 @@ public final class ServedDevice<Device: VirtioDevice & ~Copyable> {
     }
   }
 
-  /// Whether no request is under way. What a broken device has taken, it never gives back.
-  var isQuiet: Bool {
-    !host.hasChainsInFlight || host.isBroken
-  }
+  /// Whether no request is under way.
+  var isQuiet: Bool { host.isQuiet }
 
   /// The features in use, what the driver broke, and all else that is the same for any device.
   public func withHost<Result: ~Copyable, E: Error>(

@@ -122,7 +122,9 @@ extension Session where Device: ~Copyable {
 
   /// A front-end stops its rings in the same way when the guest pauses and when its driver goes.
   private func noticeOtherDriver(of ring: Ring) throws(VhostUserError) {
-    guard let base = ring.restingBase.take(), base != ring.nextAvailable, !hasOpenRings else { return }
+    // Who broke the device has to be another than who starts it: nobody goes on with a queue that it broke.
+    let isBroken = device.host.isBroken
+    guard let base = ring.restingBase.take(), base != ring.nextAvailable || isBroken, !hasOpenRings else { return }
     try host { () throws(HostError) in try device.host.restartModel() }
   }
 

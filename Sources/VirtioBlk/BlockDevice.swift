@@ -24,6 +24,9 @@ public struct BlockDevice: ~Copyable, VirtioDevice {
   let report: (StoreError) -> Void
   var features: Features = []
   var fields: BlockConfig
+  private var lastReported: StoreError?
+  /// `writeback` as a driver wrote it before its features were heard of, which is with its first queue.
+  var earlyWriteback: UInt8?
   var isExclusive = false
   /// What the workers have, by ticket.
   var pending: [UInt64: PendingRequest] = [:]
@@ -61,14 +64,19 @@ public struct BlockDevice: ~Copyable, VirtioDevice {
 
   public mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int) {
     let place = bytes.startIndex + (BlockConfig.writebackOffset - offset)
-    guard features.contains(.blockConfigWriteback), bytes.indices.contains(place) else { return }
+    let isStarted = !features.isEmpty
+    guard (isStarted ? features : offeredFeatures).contains(.blockConfigWriteback), bytes.indices.contains(place) else {
+      return
+    }
     fields.writeback = bytes[place] == 0 ? 0 : 1
+    if !isStarted { earlyWriteback = fields.writeback }
   }
 
   public mutating func start(with features: Features) {
     self.features = features
     // 5.2.5.2: a driver that cannot flush has to begin with what needs no flush.
     fields.writeback = features.contains(.blockFlush) ? 1 : 0
+    if let earlyWriteback, features.contains(.blockConfigWriteback) { fields.writeback = earlyWriteback }
   }
 
   /// Whether a write is on the medium before the driver hears of it (5.2.6.2).
@@ -79,6 +87,8 @@ public struct BlockDevice: ~Copyable, VirtioDevice {
     if features.contains(.blockConfigWriteback) { return fields.writeback == 0 }
     return !features.contains(.blockFlush)
   }
+
+  public var hasWorkElsewhere: Bool { !pending.isEmpty }
 
   public mutating func setRunning(_ isRunning: Bool) {
     if isRunning {
@@ -116,12 +126,17 @@ public struct BlockDevice: ~Copyable, VirtioDevice {
   }
 
   mutating func note(_ error: StoreError) {
-    if trouble != error { report(error) }
+    if lastReported != error { report(error) }
+    lastReported = error
     trouble = error
   }
 
   /// Gives the disk another size, which the driver is told of when this is called through the host's `update`.
   public mutating func resize(toByteCount byteCount: UInt64) throws(StoreError) {
+    // Without the image to itself the device would resize it under whoever has it.
+    let wasExclusive = isExclusive
+    guard acquire() else { throw trouble ?? .inUse }
+    defer { if !wasExclusive { release() } }
     try store.resize(toByteCount: byteCount)
     fields.setCapacity(byteCount: store.byteCount)
   }
@@ -142,6 +157,7 @@ public struct BlockDevice: ~Copyable, VirtioDevice {
     release()
     features = []
     fields.writeback = 1
+    earlyWriteback = nil
   }
 }
 
@@ -157,13 +173,16 @@ extension BlockDevice {
   }
 
   public mutating func adopt(_ state: BlockState) throws(StateError) {
+    do throws(StoreError) { try store.refresh() } catch { note(error) }
+    fields.setCapacity(byteCount: store.byteCount)
     guard state.capacitySectors == store.byteCount / 512 else {
       throw .invalidValue(
         section: BlockState.section, field: "capacitySectors",
         reason: "is \(state.capacitySectors), and the disk here has \(store.byteCount / 512)")
     }
     fields.writeback = state.writeback ? 1 : 0
-    flushFailure = state.flushFailed ? .flushFailedElsewhere : nil
+    // What failed here stays failed, whatever happened elsewhere.
+    if state.flushFailed { flushFailure = flushFailure ?? .flushFailedElsewhere }
     counters = state.counters
   }
 }

@@ -3,7 +3,8 @@
 /// Calls come from several threads at once and may overlap in time; those that overlap in place have no order. Whoever
 /// calls keeps every range within `byteCount`.
 public protocol BlockStore: AnyObject, Sendable {
-  /// The disk's size in bytes, a multiple of 512. It changes with `resize` only.
+  /// The disk's size in bytes, a multiple of 512. It changes with `resize`, and when the
+  /// store is refreshed or becomes exclusive.
   var byteCount: UInt64 { get }
 
   /// Whether everything but reading and flushing is refused.
@@ -23,6 +24,9 @@ public protocol BlockStore: AnyObject, Sendable {
   /// Makes the disk smaller or larger. What is added reads as zeros.
   func resize(toByteCount byteCount: UInt64) throws(StoreError)
 
+  /// Looks again how large the disk is, which may have changed where it was in use.
+  func refresh() throws(StoreError)
+
   /// Lets nobody else write to the medium, or use it while it is written here; `false` gives that up again. A store
   /// opens without it, since a disk that moves is opened here while it is still written elsewhere.
   func setExclusive(_ isExclusive: Bool) throws(StoreError)
@@ -30,6 +34,8 @@ public protocol BlockStore: AnyObject, Sendable {
 
 extension BlockStore {
   public func resize(toByteCount byteCount: UInt64) throws(StoreError) { throw .fixedSize }
+
+  public func refresh() throws(StoreError) {}
 
   public func setExclusive(_ isExclusive: Bool) throws(StoreError) {}
 }

@@ -147,12 +147,12 @@ public final class BlockWorkers: Sendable {
   }
 
   private func finish(_ completion: Completion) {
-    let isFirst = desk.withLock { desk in
+    desk.withLock { desk in
       desk.begun.remove(completion.ticket)
       desk.completions.append(completion)
-      return desk.completions.count == 1
     }
     ended.wakeAll()
-    if isFirst { onCompletion() }
+    // Each time, and not only for the first: nobody may have come for the one before.
+    onCompletion()
   }
 }

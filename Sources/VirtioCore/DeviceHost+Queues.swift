@@ -37,7 +37,11 @@ extension DeviceHost where Device: ~Copyable {
     if stepsTaken.isEmpty { try start() }
     arrivedState = nil
     if isStarted { device.resetQueue(index) }
-    if !hasRunningQueues { device.setRunning(true) }
+    if !hasRunningQueues {
+      let config = device.config
+      device.setRunning(true)
+      noticeConfigChange(since: config)
+    }
     // Whoever stopped the queue may have left a kick unanswered.
     slot.isWaiting = configuration.nextAvailable != 0
     configurations[index] = configuration

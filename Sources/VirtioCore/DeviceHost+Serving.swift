@@ -93,7 +93,15 @@ extension DeviceHost where Device: ~Copyable {
 
   private var isServing: Bool { isLive && !isPaused }
 
-  private var isDraining: Bool { isLive && isPaused && hasChainsInFlight }
+  /// Requests end that were begun before the device was paused, or broken by its driver.
+  private var isDraining: Bool {
+    isStarted && queues.attached != nil && (isBroken ? device.hasWorkElsewhere : isPaused && hasChainsInFlight)
+  }
+
+  /// Whether no request is under way. What a broken device has taken it never gives back, save what is at work elsewhere.
+  public var isQuiet: Bool {
+    (!hasChainsInFlight || isBroken) && !device.hasWorkElsewhere
+  }
 
   private func isServed(_ index: Int) -> Bool {
     isServing && queues.isRunning(index)

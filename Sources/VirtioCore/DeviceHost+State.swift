@@ -62,6 +62,8 @@ extension DeviceHost where Device: ~Copyable {
     guard !hasRunningQueues else { throw .queuesRunning }
     device.reset()
     isStarted = false
+    failure = nil
+    status.remove(.needsReset)
     arrivedState = nil
     configurations = [QueueConfiguration?](repeating: nil, count: queueCount)
   }

@@ -30,6 +30,9 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
   /// may use at a time.
   mutating func setRunning(_ isRunning: Bool)
 
+  /// Whether somebody else, such as a thread, is at requests of this device, and will have the model woken when done.
+  var hasWorkElsewhere: Bool { get }
+
   /// The driver made buffers available on a queue.
   ///
   /// Other queues may be used too if `isRunning`. Take `&queues[index]` once for a batch, not for each chain.
@@ -54,5 +57,6 @@ extension VirtioDevice where Self: ~Copyable {
   public mutating func wake(_ queues: inout QueueSet) throws(VirtqueueError) {}
   public mutating func resetQueue(_ index: Int) {}
   public mutating func setRunning(_ isRunning: Bool) {}
+  public var hasWorkElsewhere: Bool { false }
   public mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int) {}
 }

@@ -78,6 +78,10 @@ struct BlkCommand: Command {
     guard (1...256).contains(threadCount) else {
       throw .rejected(option: "--threads", value: "\(threadCount)", reason: "1 to 256 requests can wait at a time")
     }
+    guard pollLimit >= .zero, pollLimit <= .milliseconds(1) else {
+      throw .rejected(
+        option: "--poll", value: pollLimit.optionText, reason: "longer than 1ms would hold everything else up")
+    }
     guard operationsPerSecond >= 0 else {
       throw .rejected(option: "--iops", value: "\(operationsPerSecond)", reason: "no disk does less than nothing")
     }

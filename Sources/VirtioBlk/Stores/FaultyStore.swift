@@ -117,6 +117,8 @@ public final class FaultyStore: BlockStore {
 
   public func resize(toByteCount byteCount: UInt64) throws(StoreError) { try store.resize(toByteCount: byteCount) }
 
+  public func refresh() throws(StoreError) { try store.refresh() }
+
   public func setExclusive(_ isExclusive: Bool) throws(StoreError) { try store.setExclusive(isExclusive) }
 
   /// An operation that a rule is about always waits, so that it is counted once.

@@ -9,6 +9,7 @@ public final class FileStore: BlockStore {
   private let file: FileDescriptor
   /// For transfers that the medium does not take past the page cache.
   private let buffered: FileDescriptor?
+  private let mediumFlush = MediumFlush()
   private let isInMemory: Bool
   private let size: Atomic<UInt64>
 
@@ -76,11 +77,16 @@ public final class FileStore: BlockStore {
     size.store(byteCount, ordering: .releasing)
   }
 
+  public func refresh() throws(StoreError) {
+    size.store(try Self.measure(file).byteCount, ordering: .releasing)
+  }
+
   public func setExclusive(_ isExclusive: Bool) throws(StoreError) {
     let lock = ImageLock(isWriter: !isReadOnly)
     try system { () throws(LinuxError) in try lock.release(file) }
     guard isExclusive else { return }
     guard try system({ () throws(LinuxError) in try lock.acquire(file) }) else { throw .inUse }
+    try refresh()
   }
 
   public func perform(
@@ -149,7 +155,7 @@ public final class FileStore: BlockStore {
       if mayUnmap, try attempt(range, byPunching: true) { return }
       if try attempt(range, byPunching: false) { return }
       try writeZeros(at: try offset(range.lowerBound, range.count), byteCount: range.count)
-    default: try system { () throws(LinuxError) in try file.synchronize() }
+    default: try mediumFlush.perform { () throws(LinuxError) in try file.synchronize() }
     }
   }
 

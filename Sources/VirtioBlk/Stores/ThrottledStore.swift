@@ -76,6 +76,8 @@ public final class ThrottledStore: BlockStore {
 
   public func resize(toByteCount byteCount: UInt64) throws(StoreError) { try store.resize(toByteCount: byteCount) }
 
+  public func refresh() throws(StoreError) { try store.refresh() }
+
   public func setExclusive(_ isExclusive: Bool) throws(StoreError) { try store.setExclusive(isExclusive) }
 
   public func perform(

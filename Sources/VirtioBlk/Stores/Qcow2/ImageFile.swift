@@ -21,6 +21,7 @@ final class ImageFile: Sendable {
   private let descriptor: FileDescriptor
   private let knownByteCount: Atomic<UInt64>
   private let gate: Gate?
+  private let mediumFlush = MediumFlush()
 
   init(_ descriptor: consuming FileDescriptor, gate: Gate? = nil) throws(StoreError) {
     let status: FileStatus
@@ -118,7 +119,7 @@ final class ImageFile: Sendable {
 
   func synchronize() throws(StoreError) {
     try gate?(.synchronize)
-    try system { () throws(LinuxError) in try descriptor.synchronize() }
+    try mediumFlush.perform { () throws(LinuxError) in try descriptor.synchronize() }
   }
 
   /// Makes the file long enough. A block device has the length that it has.

@@ -123,17 +123,30 @@ public final class Qcow2Store: BlockStore {
   public func setExclusive(_ isExclusive: Bool) throws(StoreError) {
     try changes.withLock { (changes) throws(StoreError) in
       do throws(StoreError) {
-        try settle(&changes)
-        changes = Qcow2Changes(changes.header)
-        isPrepared.store(false, ordering: .releasing)
+        // What was set aside without the image to itself may be somebody's by now: then it is leaked.
+        if !isExclusive { try settle(&changes) }
+        forget(&changes)
         try file.setExclusive(isExclusive, isWriter: !opensReadOnly)
         try backing?.setExclusive(isExclusive)
         if isExclusive { try reload(&changes) }
       } catch {
+        forget(&changes)
         try file.setExclusive(false, isWriter: !opensReadOnly)
         try backing?.setExclusive(false)
         throw error
       }
+    }
+  }
+
+  private func forget(_ changes: inout Qcow2Changes) {
+    changes = Qcow2Changes(changes.header)
+    isPrepared.store(false, ordering: .releasing)
+  }
+
+  /// Takes what the file holds now, unless it holds what this store has changed.
+  public func refresh() throws(StoreError) {
+    try changes.withLock { (changes) throws(StoreError) in
+      if changes.refcounts == nil { try reload(&changes) }
     }
   }
 
