@@ -60,8 +60,17 @@ allocated_kib() { echo $(($(stat -c '%b * %B' "$1") / 1024)); }
 
 # boot_uml INITRD: a User-Mode Linux guest with the back-end's disk.
 boot_uml() {
-  start_guest setarch -R linux.uml mem=192M initrd="$1" uml_dir="$work" umid="guest${#groups[@]}" con=null con0=fd:0,fd:1 quiet \
-    virtio_uml.device="$socket:2"
+  local try
+  # This kernel sometimes dies before its first line, mostly on busy machines: then it is started again.
+  for try in 1 2 3; do
+    start_guest setarch -R linux.uml mem=192M initrd="$1" uml_dir="$work" umid="guest${#groups[@]}" con=null con0=fd:0,fd:1 \
+      quiet virtio_uml.device="$socket:2"
+    speaks_or_gone() { [ -s "$console" ] || ! kill -0 "$guest"; }
+    wait_for 30 speaks_or_gone || true
+    [ ! -s "$console" ] || return 0
+    kill -9 -- "-$guest" 2>/dev/null || true
+    echo "$check: User-Mode Linux ended without a word; started again" >&2
+  done
 }
 
 # boot_qemu INITRD [DEVICE-OPTIONS]: Debian's kernel, in the folder `kernel`, on an emulated processor with the back-end's

@@ -70,12 +70,15 @@ extension FileDescriptor {
   }
 
   @unsafe private func readOnce(_ elements: UnsafePointer<iovec>, _ count: Int, at offset: Int?) -> Int {
-    if let offset { return unsafe preadv(rawValue, elements, Int32(count), offset) }
-    return unsafe readv(rawValue, elements, Int32(count))
+    guard let offset else { return unsafe readv(rawValue, elements, Int32(count)) }
+    // One range alone is cheaper without a list: most requests of a disk have just one.
+    if count == 1 { return unsafe pread(rawValue, elements[0].iov_base, elements[0].iov_len, offset) }
+    return unsafe preadv(rawValue, elements, Int32(count), offset)
   }
 
   @unsafe private func writeOnce(_ elements: UnsafePointer<iovec>, _ count: Int, at offset: Int?) -> Int {
-    if let offset { return unsafe pwritev(rawValue, elements, Int32(count), offset) }
-    return unsafe writev(rawValue, elements, Int32(count))
+    guard let offset else { return unsafe writev(rawValue, elements, Int32(count)) }
+    if count == 1 { return unsafe pwrite(rawValue, elements[0].iov_base, elements[0].iov_len, offset) }
+    return unsafe pwritev(rawValue, elements, Int32(count), offset)
   }
 }

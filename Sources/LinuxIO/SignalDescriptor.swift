@@ -3,8 +3,8 @@ import Glibc
 
 /// Signals as something to read, instead of something that interrupts.
 public struct SignalDescriptor: ~Copyable, Sendable {
-  /// The signals by which a process is asked to end: `SIGINT` and `SIGTERM`.
-  public static let terminationRequests = [SIGINT, SIGTERM]
+  /// The signals by which a process is asked to end: by a terminal, one that is closed included, or by anybody.
+  public static let terminationRequests = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
 
   /// The open descriptor, to watch in an event loop: readable when a signal has arrived.
   public let descriptor: FileDescriptor

@@ -25,6 +25,8 @@ public enum StoreError: Error, Equatable, Sendable {
   case nbd(NBDError)
   /// The image itself is the reason.
   case image(Qcow2Error)
+  /// Neither a file nor a block device.
+  case noImage
   /// A failure that was asked for, to test what stands on the store.
   case injected
 }
@@ -39,10 +41,12 @@ extension StoreError: CustomStringConvertible {
     case .fixedSize: "the size of this image cannot be changed"
     case .unsupported: "this image cannot do that"
     case .inUse: "another process has the image in use"
-    case .illegalSize(let size): "\(size) bytes: a disk's size is a multiple of 512 bytes, within the image's limits"
+    case .illegalSize(let size):
+      "\(size) bytes: a disk's size is a multiple of 512 bytes, at least one, within the image's limits"
     case .flushFailedElsewhere: "a flush failed before the disk came here"
     case .nbd(let error): error.description
     case .image(let error): error.description
+    case .noImage: "this is neither a file nor a block device"
     case .injected: "a failure that was asked for"
     }
   }

@@ -23,7 +23,7 @@ struct BlkCommand: Command {
   var socketPath: String?
   var descriptor: Int?
   var image: String?
-  var format = ImageFormat.raw
+  var format: ImageFormat?
   var memory: ByteCount?
   var null: ByteCount?
   var overlay: String?
@@ -45,7 +45,7 @@ struct BlkCommand: Command {
     options.value("fd", &descriptor, "the inherited socket of a front-end that is connected already")
     options.value(
       "image", &image, "the image: a file, a block device, or an NBD export (nbd://HOST/NAME)", placeholder: "PATH")
-    options.value("format", &format, "what a file or block device holds")
+    options.value("format", &format, "what a file or block device holds; raw if not said")
     options.value(
       "overlay", &overlay, "keep what the guest writes in this qcow2 image, and the image as it is", placeholder: "PATH"
     )
@@ -56,7 +56,8 @@ struct BlkCommand: Command {
     options.value("serial", &serial, "what the guest sees as serial number, at most 20 bytes")
     options.value("num-queues", &queueCount, "how many request queues the guest may use")
     options.value("threads", &threadCount, "how many requests wait for the image at a time")
-    options.value("poll", &pollLimit, "how long to look for requests before sleeping, where it pays; 0 for never")
+    options.value(
+      "poll", &pollLimit, "how long to look for requests before sleeping, where it pays: 0us, for never, to 1ms")
     options.value("connections", &connectionCount, "how many connections to an NBD server, where it allows several")
     options.value("iops", &operationsPerSecond, "how many requests a second are let through; 0 for all")
     options.value("bandwidth", &bandwidth, "how many bytes a second are let through")

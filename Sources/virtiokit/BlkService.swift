@@ -23,7 +23,7 @@ final class BlkService {
     let inbox = try loop.inbox(of: Void.self) { _ in finished.ring() }
     workers = try BlockWorkers(store, most: command.threadCount) { inbox.post(()) }
     device = ServedDevice(
-      BlockDevice(store, command.deviceOptions, workers: workers) { Terminal.complain("a request has failed: \($0)") })
+      BlockDevice(store, command.deviceOptions, workers: workers) { Terminal.complain("the disk: \($0)") })
     device.poll(on: loop, atMost: command.pollLimit)
     finished.handler = { [unowned self] in device.wake() }
     if let path = command.control {
@@ -66,7 +66,7 @@ final class BlkService {
 
   private func perform(_ command: DiskCommand) throws -> Reply {
     switch command {
-    case .resize(let size): try device.update { (disk) throws(StoreError) in try disk.resize(toByteCount: size.bytes) }
+    case .resize(let size, let mayShrink): try resize(to: size, mayShrink: mayShrink)
     case .throttle(let throttle): stack.throttle.throttle = throttle.limits
     case .fail(let fault, let count): stack.faults.rules = fault.rules(count: count)
     case .info(let asJSON): return .success(information(asJSON: asJSON))
@@ -74,6 +74,14 @@ final class BlkService {
     case .quit: end()
     }
     return .success("")
+  }
+
+  private func resize(to size: ByteCount, mayShrink: Bool) throws {
+    let present = stack.store.byteCount
+    guard mayShrink || size.bytes >= present else {
+      throw CommandError.wouldShrink(size, from: ByteCount(bytes: present))
+    }
+    try device.update { (disk) throws(StoreError) in try disk.resize(toByteCount: size.bytes) }
   }
 
   private func information(asJSON: Bool) -> String {

@@ -3,7 +3,7 @@ import Options
 /// One line of what an operator wants of a running disk.
 enum DiskCommand: Equatable {
   /// The size that the disk is to have.
-  case resize(ByteCount)
+  case resize(ByteCount, mayShrink: Bool)
   case throttle(DiskThrottle)
   /// Lets operations fail: the next so many, or all from now on.
   case fail(DiskFault, count: UInt64?)
@@ -12,10 +12,11 @@ enum DiskCommand: Equatable {
   case quit
 
   static let helpText = """
-    resize SIZE          give the disk and its image another size; the guest is told: resize 20G
+    resize SIZE          make the disk and its image larger; the guest is told: resize 20G
+    resize SIZE shrink   make it smaller, whatever its end holds
     throttle IOPS BYTES  let through so many requests and bytes a second: throttle 500 64M; 0 is without limit
-    fail WHAT [COUNT]    answer the next requests with an error, to see what the guest does: fail writes 10;
-                         WHAT is nothing, reads, writes, flushes or everything
+    fail WHAT [COUNT]    fail the next COUNT requests, or all until "fail nothing"; WHAT is nothing, reads, writes, flushes
+                         or everything
     info disk [--json]   size, what the guest has done, what went wrong
     help                 this text
     quit                 end the program
@@ -29,7 +30,10 @@ enum DiskCommand: Equatable {
     case ["quit"]: self = .quit
     case ["info", "disk"]: self = .info(asJSON: false)
     case ["info", "disk", "--json"]: self = .info(asJSON: true)
-    case _ where words.count == 2 && words[0] == "resize": self = .resize(try CommandError.size(words[1]))
+    case _ where words.count == 2 && words[0] == "resize":
+      self = .resize(try CommandError.size(words[1]), mayShrink: false)
+    case _ where words.count == 3 && words[0] == "resize" && words[2] == "shrink":
+      self = .resize(try CommandError.size(words[1]), mayShrink: true)
     case _ where words.count == 3 && words[0] == "throttle":
       let bytes = try CommandError.size(words[2])
       guard let operations = UInt64(words[1]) else { throw CommandError.misread(words, helpText: Self.helpText) }

@@ -32,11 +32,18 @@ struct DiskStack {
       options.connectionCount = command.connectionCount
       return try NBDStore(try NBDAddress(parsing: image), options: options)
     }
-    if let overlay = command.overlay { return try openOverlay(overlay, of: image, command.format) }
-    switch command.format {
-    case .raw: return try FileStore(path: image, isReadOnly: command.isReadOnly, unbuffered: command.isDirect)
+    if let overlay = command.overlay { return try openOverlay(overlay, of: image, command.format ?? .raw) }
+    switch command.format ?? .raw {
+    case .raw:
+      if command.format == nil, try looksLikeQcow2(image) { throw CommandError.looksLikeQcow2(image) }
+      return try FileStore(path: image, isReadOnly: command.isReadOnly, unbuffered: command.isDirect)
     case .qcow2: return try Qcow2Store(path: image, isReadOnly: command.isReadOnly)
     }
+  }
+
+  /// A guest that is given such an image as it stands sees nothing of its disk, and soon destroys it.
+  private static func looksLikeQcow2(_ path: String) throws(LinuxError) -> Bool {
+    try FileDescriptor.open(path).readBytes(upTo: 4, at: 0) == Array("QFI".utf8) + [0xfb]
   }
 
   /// An overlay that is there already goes on with what it holds.

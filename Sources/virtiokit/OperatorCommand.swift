@@ -42,6 +42,8 @@ enum CommandError: Error, Equatable {
   /// The command is there, with other arguments: its line of the help text.
   case wrongArguments(String)
   case noSize(String)
+  case wouldShrink(ByteCount, from: ByteCount)
+  case looksLikeQcow2(String)
   case noBalloonSize(ByteCount)
   case balloonAboveMemory(ByteCount, memory: ByteCount)
 }
@@ -65,6 +67,10 @@ extension CommandError: CustomStringConvertible {
     case .unknown(let line): "there is no command \"\(line)\"; try help"
     case .wrongArguments(let usage): "it goes like this: \(usage)"
     case .noSize(let word): "\"\(word)\" is not \(ByteCount.expectation)"
+    case .wouldShrink(let size, let present):
+      "the disk has \(present): to cut its end off, say resize \(size.optionText) shrink"
+    case .looksLikeQcow2(let path):
+      "\(path) looks like a qcow2 image: say --format qcow2, or --format raw to serve it as it is"
     case .noBalloonSize(let size): "a balloon of \(size) cannot be: it holds whole 4 KiB pages, fewer than 2^32"
     case .balloonAboveMemory(let size, let memory):
       "a balloon of \(size) would leave nothing of the guest's \(memory)"

@@ -53,14 +53,18 @@ public final class FileStore: BlockStore {
   private static func measure(_ file: borrowing FileDescriptor) throws(StoreError) -> (
     isInMemory: Bool, byteCount: UInt64
   ) {
-    try system { () throws(LinuxError) in
-      // A last sector that is not whole is out of reach.
-      (try file.status.isInMemory, UInt64(try file.measuredByteCount()) & ~511)
-    }
+    let status = try system { () throws(LinuxError) in try file.status }
+    guard status.kind == .regularFile || status.kind == .blockDevice else { throw .noImage }
+    let byteCount = try system { () throws(LinuxError) in try file.measuredByteCount() }
+    // Of a last sector that is not whole the guest could see nothing.
+    guard byteCount > 0, byteCount % 512 == 0 else { throw .illegalSize(UInt64(byteCount)) }
+    return (status.isInMemory, UInt64(byteCount))
   }
 
   private static func checked(_ byteCount: UInt64) throws(StoreError) -> Int {
-    guard byteCount % 512 == 0, let bytes = Int(exactly: byteCount) else { throw .illegalSize(byteCount) }
+    guard byteCount > 0, byteCount % 512 == 0, let bytes = Int(exactly: byteCount) else {
+      throw .illegalSize(byteCount)
+    }
     return bytes
   }
 

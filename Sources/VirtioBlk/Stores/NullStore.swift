@@ -8,7 +8,7 @@ public final class NullStore: BlockStore {
   private let readsZeros: Bool
 
   public init(byteCount: UInt64, readsZeros: Bool = false) throws(StoreError) {
-    guard byteCount % 512 == 0 else { throw .illegalSize(byteCount) }
+    guard byteCount > 0, byteCount % 512 == 0 else { throw .illegalSize(byteCount) }
     self.byteCount = byteCount
     self.readsZeros = readsZeros
   }
