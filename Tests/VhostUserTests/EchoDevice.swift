@@ -37,8 +37,12 @@ struct EchoDevice: VirtioDevice {
   var features: Features = []
   /// Whether chains are kept until `finish` and a `wake`.
   var isAsynchronous = false
+  /// Whether somebody else is at what is kept, and no broken ring keeps it from that.
+  var isElsewhere = false
   private(set) var requests: [Request] = []
   private var finishedCount = 0
+
+  var hasWorkElsewhere: Bool { isElsewhere && !requests.isEmpty }
 
   mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int) {
     config.replaceSubrange(offset..<offset + bytes.count, with: bytes)

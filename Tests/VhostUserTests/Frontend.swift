@@ -60,8 +60,9 @@ enum Wire {
   static let mtu: UInt64 = 1 << 4
   static let pageFault: UInt64 = 1 << 8
   static let deviceState: UInt64 = 1 << 19
+  static let statusFeature: UInt64 = 1 << 16
   static let all: UInt64 =
-    1 << 0 | logShmfd | replyAck | backendReq | config | inflightShmfd | 1 << 13 | memSlots | 1 << 16
+    1 << 0 | logShmfd | replyAck | backendReq | config | inflightShmfd | 1 << 13 | memSlots | statusFeature
     | deviceState | (Userfaultfd.isAvailable ? pageFault : 0)
 
   static let noDescriptor: UInt64 = 0x100

@@ -103,6 +103,53 @@ import VirtioCore
     #expect(try fixture.frontend.answer()?.payload == words(0, 1))
   }
 
+  /// Has the driver break its ring while somebody else is at both requests.
+  private func breakElsewhere(_ fixture: Fixture) throws {
+    fixture.frontend.device.update { $0.isElsewhere = true }
+    try fixture.driver.claimAvailable(0x7fff)
+    try fixture.driver.kickDevice(fixture.frontend)
+    #expect(fixture.frontend.brokenCount == 1)
+  }
+
+  @Test("a device that is broken is waited for as long as somebody else is at its requests", arguments: changes.indices)
+  func brokenElsewhere(index: Int) throws {
+    let change = Self.changes[index]
+    let fixture = try Fixture()
+    try breakElsewhere(fixture)
+    let descriptors = [Int32](repeating: fixture.driver.memory.number, count: change.descriptorCount)
+    try fixture.frontend.send(change.request, change.payload, descriptors: descriptors, flags: 9)
+    try fixture.frontend.finish(1)
+    #expect(try fixture.frontend.answer() == nil)
+    try fixture.frontend.finish(1)
+    #expect(try fixture.frontend.answer()?.payload == number(0))
+    #expect(!fixture.frontend.isEnded)
+  }
+
+  @Test("GET_VRING_BASE of a broken device waits for what somebody else is at")
+  func baseElsewhere() throws {
+    let fixture = try Fixture()
+    try breakElsewhere(fixture)
+    try fixture.frontend.send(Wire.getVringBase, words(0, 0))
+    try fixture.frontend.finish(1)
+    #expect(try fixture.frontend.answer() == nil)
+    try fixture.frontend.finish(1)
+    #expect(try fixture.frontend.answer()?.payload == words(0, 2))
+  }
+
+  @Test("a front-end that leaves a broken device is over when nobody is at its requests any more")
+  func leaveElsewhere() throws {
+    let device = ServedDevice(EchoDevice())
+    let fixture = try Fixture(on: device)
+    try breakElsewhere(fixture)
+    try fixture.frontend.close()
+    try fixture.frontend.finish(1)
+    #expect(!fixture.frontend.isEnded)
+    #expect(device.memory != nil)
+    try fixture.frontend.finish(1)
+    #expect(fixture.frontend.isEnded && fixture.frontend.error == nil)
+    #expect(device.memory == nil)
+  }
+
   @Test("a front-end that leaves is over when its requests are, and only then comes the next")
   func leave() throws {
     let device = ServedDevice(EchoDevice())

@@ -107,6 +107,28 @@ import VirtioCore
     #expect(echoed(broken) == 0)
   }
 
+  @Test("a broken device whose rings stop and start again where they were serves another driver, without STATUS too")
+  func brokenWithoutStatus() throws {
+    let driver = try GuestDriver()
+    let frontend = try Frontend()
+    try frontend.negotiate(protocol: Wire.all & ~Wire.statusFeature)
+    try driver.setUp(frontend)
+    try frontend.send(Wire.setVringEnable, words(0, 1))
+    try driver.offer([1, 2, 3])
+    try driver.kickDevice(frontend)
+    try driver.claimAvailable(0x7fff)
+    try driver.kickDevice(frontend)
+    #expect(frontend.brokenCount == 1)
+    #expect(try frontend.ask(Wire.getVringBase, words(0, 0)) == words(0, 1))
+    try driver.claimAvailable(1)
+    try driver.setUp(frontend, base: 1)
+    try driver.offer([4])
+    try driver.kickDevice(frontend)
+    #expect(try driver.answer(1, byteCount: 1) == [5])
+    #expect(echoed(frontend) == 1)
+    #expect(frontend.device.update { $0.startCount } == 2)
+  }
+
   @Test("a saved state is the device's own snapshot, to the end of the pipe, also after status 0")
   func save() throws {
     let frontend = try running(GuestDriver())

@@ -1,6 +1,8 @@
 import Foundation
+import Support
 import Testing
 import VirtioBlk
+import VirtioCore
 
 @Suite("Image locks") struct ImageLockTests {
   /// An image of 1 MiB in a directory of its own, removed with its value.
@@ -65,6 +67,74 @@ import VirtioBlk
     try writer.setExclusive(false)
     #expect(try guest.status(Type.read, room: 512) == Status.done)
     #expect(throws: StoreError.inUse) { try writer.setExclusive(true) }
+  }
+
+  @Test("a disk is not resized under whoever has the image, and is nobody's after a resize without a driver")
+  func resize() throws {
+    let image = try Image()
+    let writer = try FileStore(path: image.path)
+    let guest = try BlockGuest(FileStore(path: image.path))
+    try guest.bench.host.writeStatus([])
+    try writer.setExclusive(true)
+    #expect(throws: StoreError.inUse) {
+      try guest.bench.host.update { (device) throws(StoreError) in try device.resize(toByteCount: 2 << 20) }
+    }
+    #expect(guest.bench.host.device.store.byteCount == 1 << 20)
+    #expect(try FileStore(path: image.path).byteCount == 1 << 20)
+    try writer.setExclusive(false)
+    try guest.bench.host.update { (device) throws(StoreError) in try device.resize(toByteCount: 2 << 20) }
+    #expect(guest.bench.host.device.state.capacitySectors == 4096)
+    try writer.setExclusive(true)
+    #expect(writer.byteCount == 2 << 20)
+  }
+
+  @Test("a resize while a driver uses the disk leaves the image the device's own")
+  func resizeInUse() throws {
+    let image = try Image()
+    let writer = try FileStore(path: image.path)
+    let guest = try BlockGuest(FileStore(path: image.path))
+    try guest.bench.host.update { (device) throws(StoreError) in try device.resize(toByteCount: 2 << 20) }
+    #expect(throws: StoreError.inUse) { try writer.setExclusive(true) }
+  }
+
+  @Test("an image that somebody else made larger is as large here once it is this store's own, or looked at again")
+  func grown() throws {
+    let image = try Image()
+    let (taken, refreshed) = try (FileStore(path: image.path), FileStore(path: image.path))
+    try FileStore(path: image.path).resize(toByteCount: 2 << 20)
+    #expect(taken.byteCount == 1 << 20)
+    try taken.setExclusive(true)
+    #expect(taken.byteCount == 2 << 20)
+    try refreshed.refresh()
+    #expect(refreshed.byteCount == 2 << 20)
+    #expect(try StoreProbe(refreshed).read(512, at: 3 << 19) == [UInt8](repeating: 0, count: 512))
+  }
+
+  @Test("a disk that was resized where the guest was is taken over with the size that it has now")
+  func adoptGrown() throws {
+    let image = try Image()
+    let guest = try BlockGuest(FileStore(path: image.path))
+    try guest.bench.host.writeStatus([])
+    var state = guest.bench.host.device.state
+    state.capacitySectors = 4096
+    try FileStore(path: image.path).resize(toByteCount: 2 << 20)
+    try guest.bench.host.update { (device) throws in try device.adopt(state) }
+    #expect(guest.bench.host.device.state == state)
+    #expect(guest.bench.host.readConfig(at: 0, byteCount: 8) == [0, 16, 0, 0, 0, 0, 0, 0])
+  }
+
+  @Test("5.2.5.1: a driver whose queues stood still while its disk grew is told of the capacity")
+  func grownBetweenQueues() throws {
+    let image = try Image()
+    let guest = try BlockGuest(FileStore(path: image.path))
+    let next = try guest.bench.host.stopQueue(0)
+    try FileStore(path: image.path).resize(toByteCount: 2 << 20)
+    guest.bench.notifications.all = []
+    let generation = guest.bench.host.configGeneration
+    try guest.bench.host.startQueue(0, guest.bench.rings[0].configuration(nextAvailable: next))
+    #expect(guest.bench.notifications.take() == [.configuration])
+    #expect(guest.bench.host.configGeneration != generation)
+    #expect(try guest.status(Type.read, sector: 4095, room: 512) == Status.done)
   }
 
   @Test("QEMU's tools do not write an image that is in use here", .enabled(if: hasTool))

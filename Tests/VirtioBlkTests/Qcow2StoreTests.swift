@@ -108,6 +108,27 @@ struct Qcow2StoreTests {
     #expect(try other.read(4096, at: 1 << 30) == [UInt8](repeating: 8, count: 4096))
   }
 
+  @Test("Who takes an image forgets what it had set aside before, and spares what another wrote in between")
+  func stale() throws {
+    var options = Qcow2Options()
+    // So that a byte of refcounts is of clusters that both have set aside.
+    options.refcountBitCount = 1
+    let stale = try image(64 << 20, options)
+    try stale.write([UInt8](repeating: 3, count: 4096), at: 0)
+    let bytes = ModelStep.bytes(1 << 20, seed: 5)
+    let other = try StoreProbe(Qcow2Store(path: path))
+    try other.store.setExclusive(true)
+    try other.write(bytes, at: 4 << 20)
+    try other.store.setExclusive(false)
+    try stale.store.setExclusive(true)
+    for place in stride(from: UInt64(16 << 20), to: 24 << 20, by: 1 << 20) {
+      try stale.write([UInt8](repeating: 8, count: 1 << 20), at: place)
+    }
+    #expect(try stale.read(1 << 20, at: 4 << 20) == bytes)
+    try stale.store.setExclusive(false)
+    if QemuTools.arePresent { try QemuTools.check(path, leaks: true) }
+  }
+
   @Test("While an overlay is in use its backing file cannot be written, and can be read by other overlays")
   func sharedBacking() throws {
     try Qcow2Store.create(path: path, byteCount: 4 << 20)

@@ -54,6 +54,36 @@ import VirtioCore
     }
   }
 
+  /// A driver of a transport without the status, whose features are heard of with its first queue only.
+  private static func startLate(_ guest: BlockGuest, accepting: UInt64, writing writeback: UInt8?) throws {
+    guest.bench.host.reset()
+    if let writeback { try guest.bench.host.writeConfig([writeback], at: 32) }
+    try guest.bench.startWithoutStatus(Features(low: guest.bench.host.offeredFeatures.low & accepting | Bit.version1))
+  }
+
+  @Test("5.2.5.2: a writeback written before the first queue starts holds, for this driver and no other")
+  func earlyWriteback() throws {
+    let store = RecordingStore()
+    let guest = try BlockGuest(store)
+    for value: UInt8? in [0, nil, 0, 1] {
+      try Self.startLate(guest, accepting: Bit.all, writing: value)
+      #expect(guest.bench.host.readConfig(at: 32, byteCount: 1) == [value ?? 1])
+      _ = store.takeLog()
+      #expect(try guest.status(Type.write, Self.data) == Status.done)
+      #expect(store.takeLog() == [.write(at: 0)] + (value == 0 ? [.flush] : []))
+    }
+  }
+
+  @Test("5.2.5.2: a writeback written early does not hold for a driver without VIRTIO_BLK_F_CONFIG_WCE")
+  func earlyWritebackDeclined() throws {
+    let store = RecordingStore()
+    let guest = try BlockGuest(store)
+    try Self.startLate(guest, accepting: Bit.all & ~Bit.configurableWriteback, writing: 0)
+    _ = store.takeLog()
+    #expect(try guest.status(Type.write, Self.data) == Status.done)
+    #expect(store.takeLog() == [.write(at: 0)])
+  }
+
   @Test("5.2.6.2: a disk that offers no flush promises nothing, and is not flushed but for itself")
   func notOffered() throws {
     var options = BlockOptions()

@@ -259,6 +259,43 @@ private final class SlowDisk {
     #expect(try disk.finish(1) == [request.head])
   }
 
+  @Test("2.1.2: a broken device is quiet once no thread is at its requests, and hears of the last of them by wake")
+  func quietWhenBroken() throws {
+    let disk = try SlowDisk()
+    defer { disk.end() }
+    _ = try disk.read(1)
+    #expect(disk.begun.wait())
+    try disk.guest.bench.rings[0].offer(head: 999)
+    try disk.guest.bench.rings[0].publish()
+    disk.guest.bench.host.kick(0)
+    disk.guest.bench.host.wake()
+    #expect(disk.guest.bench.host.isBroken == true)
+    #expect(disk.guest.bench.host.device.hasWorkElsewhere == true)
+    #expect(disk.guest.bench.host.isQuiet == false)
+    disk.gate.raise(1000)
+    #expect(disk.news.wait())
+    disk.guest.bench.host.wake()
+    #expect(disk.guest.bench.host.device.hasWorkElsewhere == false)
+    #expect(disk.guest.bench.host.isQuiet == true)
+    try disk.guest.bench.host.writeStatus([])
+    disk.guest.bench.rings[0] = try RingFixture(size: 64, memory: disk.guest.bench.memory, indirectCapacity: 8)
+    try disk.guest.start()
+    let request = try disk.read(2)
+    #expect(try disk.finish(1) == [request.head])
+    #expect(try disk.guest.written(request) == disk.sector(2) + [Status.done])
+  }
+
+  @Test("each completion is announced, though nobody came for the one before")
+  func announcements() throws {
+    let disk = try SlowDisk(most: 1)
+    defer { disk.end() }
+    for number in 0..<3 { _ = try disk.read(UInt64(number)) }
+    for _ in 0..<3 {
+      disk.gate.raise()
+      try #require(disk.news.wait())
+    }
+  }
+
   @Test("a device is saved only once all that it took was given back")
   func save() throws {
     let disk = try SlowDisk()
