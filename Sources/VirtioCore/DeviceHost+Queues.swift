@@ -39,6 +39,7 @@ extension DeviceHost where Device: ~Copyable {
     if isStarted { device.resetQueue(index) }
     if !hasRunningQueues {
       let config = device.config
+      writtenAtRest = [:]
       device.setRunning(true)
       noticeConfigChange(since: config)
     }

@@ -62,6 +62,7 @@ extension DeviceHost where Device: ~Copyable {
     guard !hasRunningQueues else { throw .queuesRunning }
     device.reset()
     isStarted = false
+    for (place, byte) in writtenAtRest { device.writeConfig([byte], at: place) }
     failure = nil
     status.remove(.needsReset)
     arrivedState = nil

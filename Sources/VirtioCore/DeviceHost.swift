@@ -35,6 +35,9 @@ public struct DeviceHost<Device: VirtioDevice & ~Copyable>: ~Copyable {
   /// What the driver asks for before FEATURES_OK.
   var proposedFeatures: Features = []
   var isStarted = false
+  /// Bytes of the configuration space that were written since the last queue stopped: they are the next driver's, if
+  /// there is another.
+  var writtenAtRest: [Int: UInt8] = [:]
   /// What the model is to go on from once it starts.
   var arrivedState: Device.State?
 
@@ -151,6 +154,7 @@ extension DeviceHost where Device: ~Copyable {
     proposedFeatures = []
     failure = nil
     isStarted = false
+    writtenAtRest = [:]
     arrivedState = nil
     queues.slots = [QueueSet.Slot?](repeating: nil, count: queueCount)
     configurations = [QueueConfiguration?](repeating: nil, count: queueCount)
@@ -174,6 +178,8 @@ extension DeviceHost where Device: ~Copyable {
       throw .configOutOfRange(offset: offset, byteCount: bytes.count, size: size)
     }
     device.writeConfig(bytes[...], at: offset)
+    guard !hasRunningQueues else { return }
+    for (place, byte) in zip(offset..., bytes) { writtenAtRest[place] = byte }
   }
 
   /// Lets an operator change the device. A changed configuration space is noticed and told to the driver, even when

@@ -74,6 +74,16 @@ import VirtioCore
     }
   }
 
+  @Test("5.2.5.2: a writeback that another driver wrote before its first queue outlives the forgetting of the one before")
+  func writebackOfOtherDriver() throws {
+    let guest = try BlockGuest(RecordingStore())
+    try Self.startLate(guest, accepting: Bit.all, writing: nil)
+    _ = try guest.bench.host.stopQueue(0)
+    try guest.bench.host.writeConfig([0], at: 32)
+    try guest.bench.host.restartModel()
+    #expect(guest.bench.host.readConfig(at: 32, byteCount: 1) == [0])
+  }
+
   @Test("5.2.5.2: a writeback written early does not hold for a driver without VIRTIO_BLK_F_CONFIG_WCE")
   func earlyWritebackDeclined() throws {
     let store = RecordingStore()
