@@ -74,7 +74,7 @@ import VirtioCore
     }
   }
 
-  @Test("5.2.5.2: a writeback that another driver wrote before its first queue outlives the forgetting of the one before")
+  @Test("5.2.5.2: a writeback that the next driver wrote before its first queue is kept for it")
   func writebackOfOtherDriver() throws {
     let guest = try BlockGuest(RecordingStore())
     try Self.startLate(guest, accepting: Bit.all, writing: nil)
