@@ -133,6 +133,13 @@ struct BlkCommand: Command {
     return options
   }
 
+  /// What the disk is, for people.
+  var diskName: String {
+    guard let image else { return memory == nil ? "a disk that keeps nothing" : "a disk in memory" }
+    let kind = NBDAddress.isMeant(by: image) ? "NBD" : (format ?? .raw).rawValue
+    return overlay.map { "\($0), over \(image) (\(kind))" } ?? "\(image) (\(kind)\(isReadOnly ? ", read-only" : ""))"
+  }
+
   var throttleLimits: ThrottleLimits {
     DiskThrottle(
       operationsPerSecond: UInt64(operationsPerSecond), bytesPerSecond: bandwidth?.bytes ?? 0

@@ -32,6 +32,7 @@ final class BlkService {
     if let entrance = Frontends<BlockDevice>.Entrance(socketPath: command.socketPath, descriptor: command.descriptor) {
       frontends = try Frontends(of: device, from: entrance, loop: loop, offering: .standard) { _ in }
     }
+    Terminal.complain("serving \(command.diskName), \(ByteCount(bytes: store.byteCount))")
     if let standardInput { console = try Console(standardInput, loop: loop) { [unowned self] in execute($0) } }
   }
 
