@@ -116,7 +116,8 @@ struct BlkCommand: Command {
     let signals = try SignalDescriptor()
     let loop = try EventLoop()
     let service = try BlkService(self, loop: loop, standardInput: FileDescriptor(owning: 0))
-    try loop.watch(signals.descriptor.rawValue) {
+    // Held by nobody but this function, the service takes its sockets with it.
+    try loop.watch(signals.descriptor.rawValue) { [unowned service] in
       _ = signals.next()
       service.end()
     }
