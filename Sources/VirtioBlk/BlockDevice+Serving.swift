@@ -22,14 +22,21 @@ extension BlockDevice {
   /// The workers have finished something.
   public mutating func wake(_ queues: inout QueueSet) throws(VirtqueueError) {
     guard let workers else { return }
+    var broken: VirtqueueError?
     for completion in workers.takeCompletions() {
       // One whose driver has been reset since has nobody to tell.
       guard let pending = pending.removeValue(forKey: completion.ticket), let chain = pending.takeChain() else {
         continue
       }
       let status = status(of: completion.failure)
-      try answer(chain, pending.request, status, &queues[pending.queue], queues.memory)
+      do throws(VirtqueueError) {
+        try answer(chain, pending.request, status, &queues[pending.queue], queues.memory)
+      } catch {
+        // The others were taken too, and nobody would hear of them again.
+        broken = broken ?? error
+      }
     }
+    if let broken { throw broken }
   }
 
   /// - Returns: how many bytes the request is about.

@@ -285,6 +285,23 @@ private final class SlowDisk {
     #expect(try disk.guest.written(request) == disk.sector(2) + [Status.done])
   }
 
+  @Test("2.1.2: an answer that has no place breaks the device, and the answers behind it are taken all the same")
+  func statusOutsideMemory() throws {
+    let disk = try SlowDisk(most: 1)
+    defer { disk.end() }
+    let header = disk.guest.bench.heap + 5 * 2048
+    try disk.guest.bench.memory.write(bytes: BlockGuest.header(Type.read), at: GuestAddress(header))
+    _ = try disk.guest.bench.rings[0].send(
+      [.readable(header, 16), .writable(header + 512, 512), .writable(1 << 40, 1)], shape: .direct)
+    for number in 1..<4 { _ = try disk.read(UInt64(number)) }
+    disk.gate.raise(1000)
+    for _ in 0..<4 { try #require(disk.news.wait()) }
+    disk.guest.bench.host.wake()
+    #expect(disk.guest.bench.host.isBroken == true)
+    #expect(disk.guest.bench.host.device.hasWorkElsewhere == false)
+    #expect(disk.guest.bench.host.isQuiet == true)
+  }
+
   @Test("each completion is announced, though nobody came for the one before")
   func announcements() throws {
     let disk = try SlowDisk(most: 1)
