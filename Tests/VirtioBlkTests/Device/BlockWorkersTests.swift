@@ -177,9 +177,14 @@ private final class SlowDisk {
     try disk.guest.bench.host.writeStatus([])
     opener.join()
     #expect(disk.store.with { $0.presentAtRelease } == [0])
-    #expect(disk.store.takeLog() == [.read(at: 0), .flush])
+    // How many the thread had begun by the time of the reset is between the two of them, and the release comes last.
+    let log = disk.store.takeLog()
+    let begun = log.count - 1
+    #expect(begun >= 1)
+    #expect(log == [.read(at: 0), .read(at: 512), .read(at: 1024)].prefix(begun) + [.flush])
     disk.guest.bench.host.wake()
-    for request in requests.dropFirst() {
+    #expect(disk.store.takeLog() == [])
+    for request in requests.dropFirst(begun) {
       #expect(try disk.guest.written(request) == [UInt8](repeating: BlockGuest.untouched, count: 513))
     }
     #expect(try disk.guest.bench.rings[0].publishedUsedIndex == 0)
