@@ -32,6 +32,7 @@ let libraries: [Target] = [
   module("VirtioCore", uses: ["Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Balloon", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("VirtioBlk", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
+  module("VirtioNet", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Migration", uses: ["GuestRAM", "LinuxIO"]),
   module("VhostUser", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("SimulatedGuest", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
@@ -67,6 +68,8 @@ let testTargets: [Target] = [
   tests(
     "VirtioBlkTests", uses: ["VirtioBlk", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
     resources: [.copy("Fixtures")]),
+  tests(
+    "VirtioNetTests", uses: ["VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   tests("VirtiokitTests", uses: ["virtiokit", "Balloon", "LinuxIO", "Options"]),

@@ -1,0 +1,76 @@
+/// Where a card's packets go to and come from: a TAP device, a switch, a socket.
+///
+/// A port belongs to one thread, that of its card. It never waits: what it cannot take or has not got now is left for
+/// another call, for which its descriptor gives the sign.
+public protocol PacketPort: AnyObject {
+  /// What it is, for people: `tap:vm0`.
+  var name: String { get }
+
+  /// What may be undone in packets that it is sent. The card does the rest before it sends.
+  var takenOffloads: Offloads { get }
+
+  /// What it may leave undone in packets that it gives: at most this, and fewer if it likes.
+  func setGivenOffloads(_ offloads: Offloads)
+
+  /// Becomes readable when there are packets again, and writable when there is room again; nil when nothing ever
+  /// comes by itself. It is watched for changes: after one, call until nothing more is got or taken.
+  var descriptor: Int32? { get }
+
+  /// Takes packets from the front of the batch: all, or until it has no room. A packet that it drops counts as taken.
+  func send(_ batch: inout PacketBatch)
+
+  /// Adds packets to the batch until there are none, or the batch has no room for the largest.
+  func receive(into batch: inout PacketBatch)
+
+  /// What has gone through it and what has not.
+  var counters: PortCounters { get }
+
+  /// Why it can carry nothing any more; nil while it can.
+  var failure: PortError? { get }
+}
+
+/// What a port has counted since it was made.
+public struct PortCounters: Equatable, Sendable {
+  /// Packets taken from the card and passed on.
+  public var sent: UInt64 = 0
+  /// Packets given to the card.
+  public var received: UInt64 = 0
+  /// Packets taken from the card, or from outside, and not passed on, by reason.
+  public var drops: [DropReason: UInt64] = [:]
+
+  public init() {}
+
+  public mutating func drop(_ reason: DropReason, _ count: UInt64 = 1) {
+    drops[reason, default: 0] &+= count
+  }
+}
+
+/// Why a packet was not passed on.
+public enum DropReason: String, CaseIterable, Sendable {
+  /// The frame is shorter than an Ethernet header.
+  case tooShort = "too short"
+  /// The frame is longer than any, or than its receiver takes.
+  case tooLong = "too long"
+  /// Its header's offsets or sizes lie outside the frame, or name what the frame is not.
+  case badHeader = "bad header"
+  /// Something was left undone that was not negotiated.
+  case notNegotiated = "not negotiated"
+  /// The driver has no buffers for it.
+  case noBuffers = "no buffers"
+  /// The driver's buffer is too small for it.
+  case bufferTooSmall = "buffer too small"
+  /// The receive filter of the card wants none of it.
+  case filtered
+  /// The link is down.
+  case linkDown = "link down"
+  /// Whoever should get it is too slow.
+  case queueFull = "queue full"
+  /// More than the rate that is let through.
+  case rate = "over the rate"
+  /// On purpose.
+  case injected
+  /// The other side has gone, or refused it.
+  case portFailed = "port failed"
+  /// Nobody is there to get it.
+  case noReceiver = "no receiver"
+}

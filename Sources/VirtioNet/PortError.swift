@@ -1,0 +1,32 @@
+public import LinuxIO
+
+/// Why a port cannot be opened, or carries nothing any more.
+public enum PortError: Error, Equatable, CustomStringConvertible {
+  /// This program may not make or open the TAP device of this name.
+  case notPermitted(device: String)
+  /// The kernel has no TAP devices.
+  case noTap
+  /// What the kernel said.
+  case system(String, LinuxError)
+  /// Whoever was connected has gone.
+  case disconnected(String)
+  /// The peer sent what no peer sends: a frame's length beyond all bounds.
+  case illegalLength(String, byteCount: UInt32)
+  /// A name that no device can have: longer than 15 bytes, or empty, or with a slash or a space.
+  case illegalName(String)
+
+  public var description: String {
+    switch self {
+    case .notPermitted(let device):
+      """
+      \(device) cannot be opened without the right to: run as root, grant CAP_NET_ADMIN, or have somebody who may run \
+      "ip tuntap add dev \(device) mode tap user $USER" once
+      """
+    case .noTap: "this kernel has no TAP devices: /dev/net/tun is missing (load the module tun)"
+    case .system(let what, let error): "\(what): \(error)"
+    case .disconnected(let what): "\(what): the other side has gone"
+    case .illegalLength(let what, let byteCount): "\(what): the other side announced a frame of \(byteCount) bytes"
+    case .illegalName(let name): "\"\(name)\" is no name for a network device: 1 to 15 bytes without / and spaces"
+    }
+  }
+}
