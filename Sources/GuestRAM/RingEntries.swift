@@ -43,6 +43,14 @@
     self.window = window
   }
 
+  /// Reads an entry back.
+  public func load(at index: UInt16) -> (UInt32, UInt32) {
+    let entry = unsafe entries + Int(index & mask) &* 8
+    return unsafe (
+      UInt32(littleEndian: entry.loadAligned(UInt32.self)), UInt32(littleEndian: (entry + 4).loadAligned(UInt32.self))
+    )
+  }
+
   /// Writes an entry and marks it in the dirty log.
   @inlinable
   @inline(__always)

@@ -38,12 +38,13 @@ extension DeviceHost where Device: ~Copyable {
     return serveWaiting()
   }
 
-  /// Looks for buffers that the driver made available, without having been told, and serves their queues.
+  /// Looks for buffers that the driver made available, without having been told, and serves their queues; and for news
+  /// of the model's backends.
   ///
   /// - Returns: whether there were any.
   public mutating func poll() -> Bool {
     guard isServing else { return false }
-    var hasWork = false
+    var hasWork = pollModel()
     for index in 0..<queueCount where isServed(index) {
       guard let slot = queues.slots[index] else { continue }
       if !slot.isWaiting { look(at: index, slot, asksForKicks: false) }
@@ -51,6 +52,16 @@ extension DeviceHost where Device: ~Copyable {
     }
     if hasWork { serveWaiting() }
     return hasWork
+  }
+
+  private mutating func pollModel() -> Bool {
+    do throws(VirtqueueError) {
+      guard try device.poll(&queues) else { return false }
+    } catch {
+      fail(error, queue: nil)
+    }
+    settleAll()
+    return true
   }
 
   /// Ends polling: asks for kicks wherever that was left out, and serves what came before it was done.

@@ -41,6 +41,10 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
   /// A backend, a timer or the operator has news. In a paused device, where no queue runs, it finishes what is in flight.
   mutating func wake(_ queues: inout QueueSet) throws(VirtqueueError)
 
+  /// The device's thread is awake and has nothing else to do: looks whether a backend has news that it would not tell of.
+  /// - Returns: whether there was any.
+  mutating func poll(_ queues: inout QueueSet) throws(VirtqueueError) -> Bool
+
   /// One queue was reset or set up anew: forget what was kept of its buffers (2.6.1).
   mutating func resetQueue(_ index: Int)
 
@@ -55,6 +59,7 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
 
 extension VirtioDevice where Self: ~Copyable {
   public mutating func wake(_ queues: inout QueueSet) throws(VirtqueueError) {}
+  public mutating func poll(_ queues: inout QueueSet) throws(VirtqueueError) -> Bool { false }
   public mutating func resetQueue(_ index: Int) {}
   public mutating func setRunning(_ isRunning: Bool) {}
   public var hasWorkElsewhere: Bool { false }

@@ -95,6 +95,11 @@ public struct PacketBatch: ~Copyable {
     end = min(bytes.count, (start + byteCount + 15) & ~15)
   }
 
+  /// Says of each packet that it is in one buffer, as a driver is told (5.1.6.4).
+  mutating func setBufferCounts() {
+    for index in 0..<count { bytes.setLittleEndian16(1, at: frame(index).lowerBound - 2) }
+  }
+
   /// Takes packets off the front.
   public mutating func removeFirst(_ count: Int = 1) {
     taken += min(count, self.count)

@@ -45,32 +45,50 @@ public struct PortCounters: Equatable, Sendable {
   }
 }
 
-/// Why a packet was not passed on.
-public enum DropReason: String, CaseIterable, Sendable {
+/// Why a packet was not passed on. The numbers stand in saved states; new reasons go to the end.
+public enum DropReason: UInt8, CaseIterable, Sendable, CustomStringConvertible {
   /// The frame is shorter than an Ethernet header.
-  case tooShort = "too short"
+  case tooShort
   /// The frame is longer than any, or than its receiver takes.
-  case tooLong = "too long"
+  case tooLong
   /// Its header's offsets or sizes lie outside the frame, or name what the frame is not.
-  case badHeader = "bad header"
+  case badHeader
   /// Something was left undone that was not negotiated.
-  case notNegotiated = "not negotiated"
+  case notNegotiated
   /// The driver has no buffers for it.
-  case noBuffers = "no buffers"
+  case noBuffers
   /// The driver's buffer is too small for it.
-  case bufferTooSmall = "buffer too small"
+  case bufferTooSmall
   /// The receive filter of the card wants none of it.
   case filtered
   /// The link is down.
-  case linkDown = "link down"
+  case linkDown
   /// Whoever should get it is too slow.
-  case queueFull = "queue full"
+  case queueFull
   /// More than the rate that is let through.
-  case rate = "over the rate"
+  case rate
   /// On purpose.
   case injected
   /// The other side has gone, or refused it.
-  case portFailed = "port failed"
+  case portFailed
   /// Nobody is there to get it.
-  case noReceiver = "no receiver"
+  case noReceiver
+
+  public var description: String {
+    switch self {
+    case .tooShort: "too short"
+    case .tooLong: "too long"
+    case .badHeader: "bad header"
+    case .notNegotiated: "not negotiated"
+    case .noBuffers: "no buffers"
+    case .bufferTooSmall: "buffer too small"
+    case .filtered: "filtered"
+    case .linkDown: "link down"
+    case .queueFull: "queue full"
+    case .rate: "over the rate"
+    case .injected: "injected"
+    case .portFailed: "port failed"
+    case .noReceiver: "no receiver"
+    }
+  }
 }

@@ -73,6 +73,13 @@ final class InflightTracker {
     batch.append(head)
   }
 
+  /// The chain that was given last, and not yet published, was put back.
+  func takeBack() {
+    guard let head = batch.popLast() else { return }
+    area.store(area.load(UInt16.self, at: Layout.previous(head)), at: Layout.lastGiven)
+    putBack(head)
+  }
+
   /// The used index was published.
   func publish(_ usedIndex: UInt16) {
     GuestMemory.storeBarrier()

@@ -1,0 +1,22 @@
+/// One of the two tables of `VIRTIO_NET_CTRL_MAC_TABLE_SET` (5.1.6.5.2).
+struct AddressTable {
+  /// The most entries that a command may announce: more than any driver has, and read in no time.
+  static let mostAnnounced: UInt32 = 65536
+
+  private(set) var addresses: [EthernetAddress] = []
+  /// There were more than are kept.
+  private(set) var isTooLong = false
+
+  mutating func add(_ address: EthernetAddress) {
+    if addresses.count < ReceiveFilter.mostAddresses { addresses.append(address) } else { isTooLong = true }
+  }
+}
+
+extension ReceiveFilter {
+  mutating func setTables(unicast: AddressTable, multicast: AddressTable) {
+    self.unicast = unicast.isTooLong ? [] : unicast.addresses
+    self.multicast = multicast.isTooLong ? [] : multicast.addresses
+    hasTooManyUnicast = unicast.isTooLong
+    hasTooManyMulticast = multicast.isTooLong
+  }
+}

@@ -1,0 +1,58 @@
+import VirtioCore
+
+/// The card's link, and its place in the network.
+extension NetDevice {
+  /// Whether the driver is told that the link is up.
+  public var isLinkUp: Bool { fields.isLinkUp }
+
+  /// The card's address, which the driver may have set.
+  public var address: EthernetAddress { fields.address }
+
+  /// Why a port carries nothing any more; nil while all do.
+  public var failure: PortError? {
+    for port in ports { if let failure = port.failure { return failure } }
+    return nil
+  }
+
+  /// Plugs the cable in or out.
+  public mutating func setLink(isUp: Bool) {
+    isLinkWanted = isUp
+    updateLink()
+  }
+
+  /// The link is up when the operator wants it to be, and there is something to be linked with.
+  mutating func updateLink() {
+    fields.isLinkUp = isLinkWanted && !ports.isEmpty && failure == nil
+  }
+
+  mutating func noteFailure() {
+    let failure = failure
+    if let failure, failure != reported { report(failure) }
+    reported = failure
+    updateLink()
+  }
+
+  /// Sets what the driver is told of the largest packet (`NET_SET_MTU`).
+  public mutating func setMTU(_ mtu: UInt16) {
+    fields.setMTU(mtu)
+  }
+
+  /// Tells the network where the guest is now, and asks the guest to do the same.
+  ///
+  /// - Parameter address: of the guest; the card's own when nil.
+  public mutating func announce(_ address: EthernetAddress? = nil) {
+    if features.contains(.netGuestAnnounce), settings.controlQueue != nil { fields.asksToAnnounce = true }
+  }
+
+  mutating func announceIfOwed() {
+    guard owesAnnouncement else { return }
+    owesAnnouncement = false
+    announce()
+  }
+
+  /// What the driver takes undone from now on.
+  mutating func setTakenOffloads(_ offloads: Offloads) {
+    settings.takenOffloads = offloads
+    for port in ports { port.setGivenOffloads(offloads) }
+  }
+}

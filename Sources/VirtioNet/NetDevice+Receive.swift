@@ -1,0 +1,162 @@
+import GuestRAM
+import VirtioCore
+import Virtqueue
+
+/// What the driver gets (5.1.6.4).
+extension NetDevice {
+  /// How many batches one call carries from a port, so that it cannot keep the device's thread for itself.
+  private static var batchesOfTurn: Int { 8 }
+
+  /// What became of a packet.
+  private enum Delivery {
+    case done
+    /// The driver has to make more buffers available first.
+    case noBuffers
+    case dropped(DropReason)
+  }
+
+  /// Carries packets from all ports to the receive queues, until there are none or the driver lacks buffers.
+  mutating func receive(_ queues: inout QueueSet) throws(VirtqueueError) {
+    for lane in lanes {
+      var batches = 0
+      while try deliverAll(lane, &queues), !lane.isDry {
+        guard batches < Self.batchesOfTurn else {
+          queues.serveLater(lane.receiveQueue)
+          break
+        }
+        batches += 1
+        fetch(lane)
+      }
+    }
+  }
+
+  /// Asks the port for packets, and makes them what the driver can take.
+  private mutating func fetch(_ lane: Lane) {
+    guard let port = lane.port else {
+      lane.isDry = true
+      return
+    }
+    port.receive(into: &lane.incoming)
+    lane.isDry = lane.incoming.isEmpty
+    if port.failure != reported { noteFailure() }
+    if !fields.isLinkUp {
+      counters.drop(.linkDown, lane.incoming.count)
+      lane.incoming.removeAll()
+    }
+    if settings.headerByteCount >= NetHeader.byteCount { lane.incoming.setBufferCounts() }
+  }
+
+  /// Gives the driver what was fetched; false when it lacks buffers for all of it.
+  private mutating func deliverAll(_ lane: Lane, _ queues: inout QueueSet) throws(VirtqueueError) -> Bool {
+    let memory = queues.memory
+    while !lane.incoming.isEmpty {
+      let index = receiveQueue(for: lane)
+      guard queues.isRunning(index) else { return false }
+      guard try deliver(&lane.incoming, &queues[index], memory, upTo: lane.incoming.count) else { return false }
+    }
+    return true
+  }
+
+  /// The queue for the lane's next packet.
+  private func receiveQueue(for lane: Lane) -> Int {
+    2 * (lane.pair % settings.pairCount)
+  }
+
+  /// Gives the driver packets of a batch; false when it lacks buffers for the next.
+  private mutating func deliver(
+    _ batch: inout PacketBatch, _ queue: inout SplitVirtqueue, _ memory: GuestMemory, upTo count: Int
+  ) throws(VirtqueueError) -> Bool {
+    for _ in 0..<count {
+      let frame = batch.frame(0)
+      switch try deliver(batch, frame, &queue, memory) {
+      case .done:
+        counters.receivedPackets &+= 1
+        counters.receivedBytes &+= UInt64(frame.count)
+      case .dropped(let reason): counters.drop(reason)
+      case .noBuffers: return false
+      }
+      batch.removeFirst()
+    }
+    return true
+  }
+
+  private func deliver(
+    _ batch: borrowing PacketBatch, _ frame: Range<Int>, _ queue: inout SplitVirtqueue, _ memory: GuestMemory
+  ) throws(VirtqueueError) -> Delivery {
+    guard frame.count >= PacketBatch.smallestFrameByteCount else { return .dropped(.tooShort) }
+    guard filter.accepts(batch.bytes, at: frame.lowerBound, own: fields.address) else { return .dropped(.filtered) }
+    guard settings.headerByteCount == NetHeader.byteCount, var chain = try queue.next() else {
+      return try deliverSlowly(batch, frame, &queue, memory)
+    }
+    let packet = frame.lowerBound - NetHeader.byteCount..<frame.upperBound
+    guard try chain.write(batch.bytes, part: packet) == packet.count else {
+      queue.putBack(chain)
+      return settings.isMergeable ? try deliverSlowly(batch, frame, &queue, memory) : .dropped(.bufferTooSmall)
+    }
+    queue.complete(chain)
+    return .done
+  }
+
+  /// Delivers a packet with another header than ports have, or over several buffers.
+  private func deliverSlowly(
+    _ batch: borrowing PacketBatch, _ frame: Range<Int>, _ queue: inout SplitVirtqueue, _ memory: GuestMemory
+  ) throws(VirtqueueError) -> Delivery {
+    let mark = queue.mark
+    var spread = Spread()
+    guard var chain = try queue.next() else { return .noBuffers }
+    guard try writeHeader(of: batch, frame, &chain, &spread) else {
+      queue.putBack(chain)
+      return .dropped(.bufferTooSmall)
+    }
+    var place = frame.lowerBound
+    place += try chain.write(batch.bytes, part: place..<frame.upperBound)
+    guard place == frame.upperBound || settings.isMergeable else {
+      queue.putBack(chain)
+      return .dropped(.bufferTooSmall)
+    }
+    queue.complete(chain)
+    while place < frame.upperBound {
+      guard spread.bufferCount < queue.size, var next = try queue.next() else {
+        let isHopeless = spread.bufferCount >= queue.size
+        queue.rewind(to: mark)
+        return isHopeless ? .dropped(.bufferTooSmall) : .noBuffers
+      }
+      place += try next.write(batch.bytes, part: place..<frame.upperBound)
+      spread.bufferCount += 1
+      queue.complete(next)
+    }
+    if spread.bufferCount > 1 { try spread.write(to: memory) }
+    return .done
+  }
+
+  /// Where a packet's `num_buffers` lies, to be written once it is known.
+  private struct Spread {
+    var bufferCount: UInt16 = 1
+    var low: GuestAddress?
+    var high: GuestAddress?
+
+    func write(to memory: GuestMemory) throws(VirtqueueError) {
+      guard let low, let high else { return }
+      do throws(GuestMemoryError) {
+        try memory.write(UInt8(truncatingIfNeeded: bufferCount), at: low)
+        try memory.write(UInt8(truncatingIfNeeded: bufferCount >> 8), at: high)
+      } catch {
+        throw .memory(error)
+      }
+    }
+  }
+
+  private func writeHeader(
+    of batch: borrowing PacketBatch, _ frame: Range<Int>, _ chain: inout DescriptorChain, _ spread: inout Spread
+  ) throws(VirtqueueError) -> Bool {
+    let start = frame.lowerBound - NetHeader.byteCount
+    guard try chain.write(batch.bytes, part: start..<start + 10) == 10 else { return false }
+    guard settings.headerByteCount > 10 else { return true }
+    spread.low = try chain.writePosition()
+    guard try chain.write(1 as UInt8) else { return false }
+    spread.high = try chain.writePosition()
+    guard try chain.write(0 as UInt8) else { return false }
+    guard settings.reportsHash else { return true }
+    return try chain.write(0 as UInt64)
+  }
+}

@@ -1,0 +1,84 @@
+import GuestRAM
+import VirtioCore
+import Virtqueue
+
+/// What the driver sends (5.1.6.2).
+extension NetDevice {
+  /// Carries packets from a transmit queue to its port, until there are none or the port has no room.
+  mutating func transmit(_ lane: Lane, _ queues: inout QueueSet) throws(VirtqueueError) {
+    let index = lane.transmitQueue
+    while true {
+      send(lane)
+      // The driver's next packets wait in its own memory.
+      guard lane.outgoing.isEmpty, try collect(&lane.outgoing, &queues[index]) else { return }
+      prepare(&lane.outgoing)
+    }
+  }
+
+  /// Copies packets out of a queue, as many as there is room for, and gives their buffers back.
+  /// - Returns: whether there were any.
+  private mutating func collect(
+    _ batch: inout PacketBatch, _ queue: inout SplitVirtqueue
+  ) throws(VirtqueueError) -> Bool {
+    var hasTaken = false
+    while batch.hasRoom(), var chain = try queue.next() {
+      hasTaken = true
+      try take(&chain, into: &batch)
+      queue.complete(chain)
+    }
+    return hasTaken
+  }
+
+  /// Copies one packet, its header in the form that ports share.
+  private mutating func take(
+    _ chain: inout DescriptorChain, into batch: inout PacketBatch
+  ) throws(VirtqueueError) {
+    let start = batch.nextPacket
+    let room = start..<start + NetHeader.byteCount + PacketBatch.largestFrameByteCount
+    let byteCount =
+      if settings.headerByteCount == NetHeader.byteCount {
+        try chain.read(into: &batch.bytes, part: room) - NetHeader.byteCount
+      } else {
+        try takeOtherHeader(&chain, into: &batch, room)
+      }
+    guard byteCount >= PacketBatch.smallestFrameByteCount else { return counters.drop(.tooShort) }
+    if byteCount == PacketBatch.largestFrameByteCount, try chain.hasReadableBytes() { return counters.drop(.tooLong) }
+    batch.commit(byteCount)
+    counters.transmittedPackets &+= 1
+    counters.transmittedBytes &+= UInt64(byteCount)
+  }
+
+  /// A header of 10 bytes, or of more than 12, of which ports have no use for the rest.
+  private func takeOtherHeader(
+    _ chain: inout DescriptorChain, into batch: inout PacketBatch, _ room: Range<Int>
+  ) throws(VirtqueueError) -> Int {
+    let common = min(settings.headerByteCount, NetHeader.byteCount)
+    let frame = room.lowerBound + NetHeader.byteCount
+    guard try chain.read(into: &batch.bytes, part: room.lowerBound..<room.lowerBound + common) == common else {
+      return 0
+    }
+    batch.bytes.setLittleEndian16(0, at: frame - 2)
+    let rest = settings.headerByteCount - common
+    // Where the frame will be, which then covers it.
+    guard try chain.read(into: &batch.bytes, part: frame..<frame + rest) == rest else { return 0 }
+    return try chain.read(into: &batch.bytes, part: frame..<room.upperBound)
+  }
+
+  /// Looks at what is about to be sent, and does what the port cannot.
+  private mutating func prepare(_ batch: inout PacketBatch) {
+    names.look(at: batch)
+  }
+
+  /// Hands the port what there is for it.
+  private mutating func send(_ lane: Lane) {
+    lane.isStalled = false
+    guard !lane.outgoing.isEmpty else { return }
+    guard let port = lane.port, fields.isLinkUp else {
+      counters.drop(.linkDown, lane.outgoing.count)
+      return lane.outgoing.removeAll()
+    }
+    port.send(&lane.outgoing)
+    lane.isStalled = !lane.outgoing.isEmpty
+    if port.failure != reported { noteFailure() }
+  }
+}

@@ -1,0 +1,175 @@
+import DeviceState
+import GuestRAM
+public import VirtioCore
+public import Virtqueue
+
+/// The network device (5.1): a card whose packets go through ports.
+///
+/// With one port all pairs of queues share it; with as many ports as pairs, each has its own. When a port's descriptor
+/// gives the sign, `wake` of the host carries on.
+public struct NetDevice: ~Copyable, VirtioDevice {
+  public static var id: DeviceID { .network }
+
+  public let options: NetOptions
+  /// One for all pairs of queues, or one for each.
+  public let ports: [any PacketPort]
+  /// What the device has counted since it was made, here or where its state came from.
+  public internal(set) var counters = NetCounters()
+  /// What the guest was seen to call itself, for those who must hear of it after a move.
+  public internal(set) var names = GuestNames()
+
+  let report: (PortError) -> Void
+  var features: Features = []
+  var fields: NetConfig
+  /// What the driver has agreed to and asked for.
+  var settings = DriverSettings()
+  var filter = ReceiveFilter()
+  var steering = ReceiveSteering()
+  var coalescing = Coalescing()
+  let lanes: [Lane]
+  var reported: PortError?
+  /// The operator wants the link up.
+  var isLinkWanted = true
+  /// The network has yet to be told where the guest is.
+  var owesAnnouncement = false
+
+  /// - Parameters:
+  ///   - ports: one, or `options.pairCount` of them; none leaves the card without a cable.
+  ///   - report: told why a port carries nothing any more, once for each reason.
+  public init(_ options: NetOptions, ports: [any PacketPort], report: @escaping (PortError) -> Void = { _ in }) {
+    precondition(ports.count <= 1 || ports.count == options.pairCount, "one port, or one for each pair of queues")
+    self.options = options
+    self.ports = ports
+    self.report = report
+    offeredFeatures = options.features
+    fields = NetConfig(options)
+    lanes = (0..<max(1, options.pairCount)).map { Lane(pair: $0, ports.isEmpty ? nil : ports[$0 % ports.count]) }
+    reset()
+  }
+
+  public let offeredFeatures: Features
+
+  /// Pairs of receive and transmit queues, and a control queue behind the last pair that is in use.
+  public var queueSizes: [UInt16] {
+    [UInt16](repeating: options.queueSize, count: 2 * lanes.count) + (options.controlQueue ? [64] : [])
+  }
+
+  /// All 24 bytes, whatever is negotiated.
+  public var config: [UInt8] { fields.bytes }
+
+  public mutating func start(with features: Features) {
+    self.features = features
+    settings = DriverSettings(features, pairCount: lanes.count)
+    if features.contains(.netControlVLAN) { filter.beginVLANs() }
+    for lane in lanes { lane.port?.setGivenOffloads(settings.takenOffloads) }
+  }
+
+  public mutating func setRunning(_ isRunning: Bool) {
+    guard !isRunning else { return }
+    for lane in lanes { lane.letGo(&counters) }
+  }
+
+  public mutating func serve(_ index: Int, of queues: inout QueueSet) throws(VirtqueueError) {
+    if index == settings.controlQueue {
+      try obey(&queues, index)
+    } else if index < 2 * lanes.count, index % 2 == 1 {
+      try transmit(lanes[index / 2], &queues)
+    } else if index < 2 * lanes.count {
+      try receive(&queues)
+    }
+  }
+
+  /// A port has packets or room.
+  public mutating func wake(_ queues: inout QueueSet) throws(VirtqueueError) {
+    announceIfOwed()
+    for lane in lanes {
+      lane.isDry = false
+      if lane.isStalled, queues.isRunning(lane.transmitQueue) { try transmit(lane, &queues) }
+    }
+    try receive(&queues)
+  }
+
+  /// Looks whether a port has packets that nobody has told of.
+  public mutating func poll(_ queues: inout QueueSet) throws(VirtqueueError) -> Bool {
+    let before = counters.receivedPackets
+    for lane in lanes { lane.isDry = false }
+    try receive(&queues)
+    return counters.receivedPackets != before
+  }
+
+  public mutating func reset() {
+    features = []
+    settings = DriverSettings()
+    filter = ReceiveFilter()
+    steering = ReceiveSteering()
+    coalescing = Coalescing()
+    fields.address = options.address
+    fields.asksToAnnounce = false
+    owesAnnouncement = false
+    updateLink()
+    for lane in lanes { lane.letGo(&counters) }
+  }
+}
+
+/// What a driver has agreed to, in the form in which packets need it.
+struct DriverSettings {
+  /// The bytes in front of a frame in the driver's buffers.
+  var headerByteCount = NetHeader.byteCount
+  var isMergeable = false
+  var reportsHash = false
+  /// What the driver may leave undone.
+  var leftOffloads: Offloads = []
+  /// What the driver takes undone, now.
+  var takenOffloads: Offloads = []
+  /// The control queue's index; nil without one (5.1.2).
+  var controlQueue: Int?
+  /// How many pairs of queues the driver uses.
+  var pairCount = 1
+  /// The longest frame without segmentation that the driver takes; nil for any.
+  var largestFrameByteCount: Int?
+
+  init() {}
+
+  init(_ features: Features, pairCount: Int) {
+    isMergeable = features.contains(.netMergeableBuffers)
+    reportsHash = features.contains(.netHashReport)
+    leftOffloads = Offloads(leftByDriverWith: features)
+    takenOffloads = Offloads(takenByDriverWith: features)
+    headerByteCount = features.contains(.version1) || isMergeable ? 12 : 10
+    if reportsHash { headerByteCount = 20 }
+    let hasManyPairs = features.contains(.netMultiqueue) || features.contains(.netRSS)
+    if features.contains(.netControlQueue) { controlQueue = hasManyPairs ? 2 * pairCount : 2 }
+  }
+}
+
+/// One pair of queues, its port, and the packets between them.
+final class Lane {
+  let pair: Int
+  let port: (any PacketPort)?
+  /// Packets that the driver has sent, and the port has yet to take.
+  var outgoing = PacketBatch()
+  /// Packets that the port has given, and the driver has yet to get.
+  var incoming = PacketBatch()
+  /// The port had nothing more.
+  var isDry = false
+  /// The port has left packets in `outgoing`.
+  var isStalled = false
+
+  init(pair: Int, _ port: (any PacketPort)?) {
+    self.pair = pair
+    self.port = port
+  }
+
+  var receiveQueue: Int { 2 * pair }
+  var transmitQueue: Int { 2 * pair + 1 }
+
+  /// Ends with one driver: what it sent goes out if it can, and the rest goes nowhere.
+  func letGo(_ counters: inout NetCounters) {
+    if !outgoing.isEmpty { port?.send(&outgoing) }
+    counters.drop(.noReceiver, outgoing.count + incoming.count)
+    outgoing.removeAll()
+    incoming.removeAll()
+    isDry = false
+    isStalled = false
+  }
+}

@@ -1,0 +1,93 @@
+public import DeviceState
+import VirtioCore
+
+/// All that a network device keeps through a migration: its identity, and what its driver has told it.
+public struct NetState: SavedState {
+  public static let section = "net"
+  public static let version = 1
+
+  /// The card's address, which the driver may have set.
+  public var address = EthernetAddress.broadcast
+  /// Whether the operator wants the link up.
+  public var isLinkWanted = true
+  /// Whether the driver has yet to announce itself.
+  public var asksToAnnounce = false
+  /// The pairs of queues that the driver uses.
+  public var pairCount: UInt16 = 1
+  /// What the driver takes undone, as `Offloads`.
+  public var takenOffloads: UInt32 = 0
+  var filter = ReceiveFilter()
+  var steering = ReceiveSteering()
+  var coalescing = Coalescing()
+  public var names = GuestNames()
+  public var counters = NetCounters()
+
+  public init() {}
+
+  public mutating func code(with coder: inout some StateCoder) throws(StateError) {
+    try coder.field("address", &address)
+    try coder.field("isLinkWanted", &isLinkWanted)
+    try coder.field("asksToAnnounce", &asksToAnnounce)
+    try coder.field("pairCount", &pairCount)
+    try coder.field("takenOffloads", &takenOffloads)
+    try coder.field("filter", &filter)
+    try coder.field("steering", &steering)
+    try coder.field("coalescing", &coalescing)
+    try coder.field("names", &names)
+    try coder.field("counters", &counters)
+  }
+}
+
+/// Saving and going on elsewhere.
+extension NetDevice {
+  public var state: NetState {
+    var state = NetState()
+    state.address = fields.address
+    state.isLinkWanted = isLinkWanted
+    state.asksToAnnounce = fields.asksToAnnounce
+    state.pairCount = UInt16(settings.pairCount)
+    state.takenOffloads = settings.takenOffloads.rawValue
+    state.filter = filter
+    state.steering = steering
+    state.coalescing = coalescing
+    state.names = names
+    state.counters = counters
+    return state
+  }
+
+  public mutating func adopt(_ state: NetState) throws(StateError) {
+    try check(state)
+    fields.address = state.address
+    isLinkWanted = state.isLinkWanted
+    settings.pairCount = Int(state.pairCount)
+    filter = state.filter
+    steering = state.steering
+    coalescing = state.coalescing
+    names = state.names
+    counters = state.counters
+    setTakenOffloads(Offloads(rawValue: state.takenOffloads))
+    updateLink()
+    fields.asksToAnnounce = state.asksToAnnounce
+    owesAnnouncement = !features.isEmpty
+  }
+
+  private func check(_ state: NetState) throws(StateError) {
+    func refuse(_ field: String, _ reason: String) -> StateError {
+      .invalidValue(section: NetState.section, field: field, reason: reason)
+    }
+    guard state.address.isUnicast || features.isEmpty else {
+      throw refuse("address", "is \(state.address), which no card can have")
+    }
+    guard (1...lanes.count).contains(Int(state.pairCount)) else {
+      throw refuse("pairCount", "is \(state.pairCount), and the card here has \(lanes.count)")
+    }
+    let known = Offloads(takenByDriverWith: features)
+    guard Offloads(rawValue: state.takenOffloads).isSubset(of: known) else {
+      throw refuse("takenOffloads", "has more than the driver has agreed to")
+    }
+    try state.filter.check()
+    guard state.steering.isPossible(pairCount: lanes.count) else {
+      throw refuse("steering", "is nothing that the driver of a card with \(lanes.count) pairs of queues can ask for")
+    }
+  }
+}

@@ -1,0 +1,120 @@
+import GuestRAM
+import Support
+import VirtioCore
+import VirtioNet
+import Virtqueue
+
+/// A port whose other side is the test.
+final class ScriptedPort: PacketPort {
+  struct Packet: Equatable {
+    var header = NetHeader()
+    var frame: [UInt8]
+  }
+
+  let name = "scripted"
+  var takenOffloads: Offloads = .all
+  var givenOffloads: Offloads = []
+  var descriptor: Int32? { nil }
+  var counters = PortCounters()
+  var failure: PortError?
+  /// What the card has sent.
+  var sent: [Packet] = []
+  /// What the card is to get.
+  var waiting: [Packet] = []
+  /// How many more packets it takes.
+  var room = Int.max
+
+  func setGivenOffloads(_ offloads: Offloads) { givenOffloads = offloads }
+
+  func send(_ batch: inout PacketBatch) {
+    while room > 0, !batch.isEmpty {
+      sent.append(Packet(header: batch.header(0) ?? NetHeader(), frame: Array(batch.bytes[batch.frame(0)])))
+      batch.removeFirst()
+      if room != .max { room -= 1 }
+    }
+  }
+
+  func receive(into batch: inout PacketBatch) {
+    while let packet = waiting.first, batch.append(packet.frame[...], packet.header) { waiting.removeFirst() }
+  }
+}
+
+/// An Ethernet frame with a payload that counts up.
+func frame(
+  to destination: EthernetAddress = .broadcast, from source: UInt64 = 0x0200_0000_0001, type: UInt16 = 0x88B5,
+  byteCount: Int = 64
+) -> [UInt8] {
+  var bytes = destination.bytes + EthernetAddress(rawValue: source)!.bytes
+  bytes += [UInt8(type >> 8), UInt8(truncatingIfNeeded: type)]
+  bytes += (bytes.count..<max(byteCount, bytes.count)).map { UInt8(truncatingIfNeeded: $0) }
+  return bytes
+}
+
+let cardAddress = EthernetAddress(rawValue: 0x5254_0012_3456)!
+
+/// A card and its driver's rings.
+typealias NetBench = DeviceBench<NetDevice>
+
+extension DeviceBench<NetDevice> {
+  static let receive = 0
+  static let transmit = 1
+
+  /// A card with one port.
+  static func card(
+    _ port: ScriptedPort, pairs: Int = 1, change: (inout NetOptions) -> Void = { _ in }
+  ) throws -> NetBench {
+    var options = NetOptions(address: cardAddress)
+    options.pairCount = pairs
+    options.queueSize = 64
+    change(&options)
+    return try NetBench(NetDevice(options, ports: [port]))
+  }
+
+  /// Makes a packet available on a transmit queue, split into buffers of these lengths.
+  mutating func transmit(_ packet: [UInt8], split: [Int] = [], slot: UInt64 = 0, queue: Int = 1) throws {
+    let start = heap + slot * 0x10000
+    try memory.write(bytes: packet, at: GuestAddress(start))
+    var place = 0
+    var buffers: [RingFixture.Buffer] = []
+    for length in split + [packet.count - split.reduce(0, +)] {
+      buffers.append(.readable(start + UInt64(place), UInt32(length)))
+      place += length
+    }
+    try rings[queue].send(buffers)
+    host.kick(queue)
+  }
+
+  /// Makes receive buffers available, one behind the other; returns where the first lies.
+  @discardableResult
+  mutating func offer(_ count: Int, of byteCount: Int, split: Int? = nil, queue: Int = 0) throws -> UInt64 {
+    for number in 0..<count {
+      let start = heap + UInt64(number * byteCount)
+      if let split {
+        try rings[queue].send([
+          .writable(start, UInt32(split)), .writable(start + UInt64(split), UInt32(byteCount - split)),
+        ])
+      } else {
+        try rings[queue].send([.writable(start, UInt32(byteCount))])
+      }
+    }
+    return heap
+  }
+
+  /// Sends a command and returns its answer; nil when the device gave none.
+  mutating func command(_ bytes: [UInt8], queue: Int = 2) throws -> UInt8? {
+    let start = heap + 0x3F000
+    try memory.write(bytes: bytes + [0xEE], at: GuestAddress(start))
+    let answer = start + UInt64(bytes.count)
+    try rings[queue].send([.readable(start, UInt32(bytes.count)), .writable(answer, 1)])
+    host.kick(queue)
+    guard let used = try rings[queue].takeUsed(), used.byteCount == 1 else { return nil }
+    return try memory.read(UInt8.self, at: GuestAddress(answer))
+  }
+
+  func bytes(_ count: Int, at address: UInt64) throws -> [UInt8] {
+    try memory.readBytes(count, at: GuestAddress(address))
+  }
+}
+
+/// A header of twelve bytes in which nothing is left undone.
+let plainHeader = [UInt8](repeating: 0, count: 12)
