@@ -48,7 +48,9 @@ let programs: [Target] = [
     ]),
   program(
     "virtiokit",
-    uses: ["Balloon", "VirtioBlk", "VirtioCore", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO", "Options"]),
+    uses: [
+      "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO", "Options",
+    ]),
 ]
 
 let testTargets: [Target] = [
@@ -61,7 +63,8 @@ let testTargets: [Target] = [
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),
   tests("VirtioCoreTests", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
   tests(
-    "ConformanceTests", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "Support", "Balloon", "VirtioBlk"]),
+    "ConformanceTests",
+    uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "Support", "Balloon", "VirtioBlk", "VirtioNet"]),
   tests(
     "BalloonTests", uses: ["Balloon", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
     resources: [.copy("Fixtures")]),

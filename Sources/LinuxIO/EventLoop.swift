@@ -3,8 +3,9 @@ import Glibc
 
 /// Calls handlers when descriptors are ready, on the one thread that made it.
 ///
-/// Readiness is a level: a handler that leaves something to read is called again. A descriptor whose peer hung up, or
-/// that has failed, counts as ready whatever it is watched for, so that its handler finds out; it must then cancel.
+/// Readiness is a level, unless it is watched `onChange`: a handler that leaves something to read is called again. A
+/// descriptor whose peer hung up, or that has failed, counts as ready whatever it is watched for, so that its handler
+/// finds out; it must then cancel.
 @safe public final class EventLoop {
   /// What a descriptor is watched for.
   public struct Events: OptionSet, Sendable {
@@ -13,6 +14,9 @@ import Glibc
 
     public static let readable = Events(rawValue: EPOLLIN.rawValue)
     public static let writable = Events(rawValue: EPOLLOUT.rawValue)
+    /// The handler is called once for each time that the descriptor becomes ready, and not again for what it leaves:
+    /// it goes on until there is nothing more, or remembers that there is.
+    public static let onChange = Events(rawValue: EPOLLET.rawValue)
   }
 
   /// Names one watch for as long as the loop lives; a later watch never has the same.

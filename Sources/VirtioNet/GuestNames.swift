@@ -19,6 +19,20 @@ public struct GuestNames: StateRecord {
     ipv6 = ipv6.filter { $0.count == 16 }.suffix(Self.most)
   }
 
+  /// The IPv4 addresses as people write them.
+  public var ipv4Texts: [String] {
+    ipv4.map { address in
+      (0..<4).map { "\(address >> UInt32(24 - 8 * $0) & 0xFF)" }.joined(separator: ".")
+    }
+  }
+
+  /// The IPv6 addresses as people write them, each of the eight groups written out.
+  public var ipv6Texts: [String] {
+    ipv6.map { address in
+      stride(from: 0, to: 16, by: 2).map { String(address.bigEndian16(at: $0), radix: 16) }.joined(separator: ":")
+    }
+  }
+
   private static let arp: UInt16 = 0x0806
   private static let ipv6Type: UInt16 = 0x86DD
 

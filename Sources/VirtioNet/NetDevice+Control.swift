@@ -66,9 +66,9 @@ extension NetDevice {
   }
 
   /// A count and so many addresses; nil when they are not all there.
-  private func readTable(_ chain: inout DescriptorChain) throws(VirtqueueError) -> AddressTable? {
-    guard let count = try chain.read(UInt32.self), count <= AddressTable.mostAnnounced else { return nil }
-    var table = AddressTable()
+  private func readTable(_ chain: inout DescriptorChain) throws(VirtqueueError) -> FilterTable? {
+    guard let count = try chain.read(UInt32.self), count <= FilterTable.mostAnnounced else { return nil }
+    var table = FilterTable()
     for _ in 0..<count {
       guard let address = try readAddress(&chain) else { return nil }
       table.add(address)

@@ -4,9 +4,6 @@ import Virtqueue
 
 /// What the driver gets (5.1.6.4).
 extension NetDevice {
-  /// How many batches one call carries from a port, so that it cannot keep the device's thread for itself.
-  private static var batchesOfTurn: Int { 8 }
-
   /// What became of a packet.
   private enum Delivery {
     case done
@@ -18,15 +15,10 @@ extension NetDevice {
   /// Carries packets from all ports to the receive queues, until there are none or the driver lacks buffers.
   mutating func receive(_ queues: inout QueueSet) throws(VirtqueueError) {
     for lane in lanes {
-      var batches = 0
-      while try deliverAll(lane, &queues), !lane.isDry {
-        guard batches < Self.batchesOfTurn else {
-          queues.serveLater(lane.receiveQueue)
-          break
-        }
-        batches += 1
-        fetch(lane)
-      }
+      guard try deliverAll(lane, &queues), !lane.isDry else { continue }
+      fetch(lane)
+      // A batch at a time, so that the driver has something to do while the next is carried.
+      if try deliverAll(lane, &queues), !lane.isDry { queues.serveNext(lane.receiveQueue) }
     }
   }
 

@@ -68,7 +68,7 @@ extension NetDevice {
     setTakenOffloads(Offloads(rawValue: state.takenOffloads))
     updateLink()
     fields.asksToAnnounce = state.asksToAnnounce
-    owesAnnouncement = !features.isEmpty
+    owesAnnouncement = options.announcesMoves && !features.isEmpty
   }
 
   private func check(_ state: NetState) throws(StateError) {

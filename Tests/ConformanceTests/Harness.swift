@@ -24,7 +24,7 @@ protocol DeviceUnderTest: Sendable, CustomTestStringConvertible {
 }
 
 /// Every device that there is.
-let devices: [any DeviceUnderTest] = [Harness.echo, Harness.balloon, Harness.block]
+let devices: [any DeviceUnderTest] = [Harness.echo, Harness.balloon, Harness.block, Harness.net]
 
 /// What the checks must know of a device to drive it: how one is made, and what requests look like.
 struct Harness<Device: VirtioDevice & ~Copyable>: DeviceUnderTest {

@@ -14,7 +14,7 @@ private final class Record {
 
   @Test("patience doubles with each short sleep up to its limit, and a long one ends it")
   func patience() {
-    var polling = Polling(limit: 1_000_000_000_000, look: { false }, rest: {})
+    var polling = Polling(limit: 1_000_000_000_000, watchers: [])
     #expect(polling.patience == 0)
     polling.slept(since: MonotonicClock.now)
     let first = polling.patience
@@ -25,9 +25,27 @@ private final class Record {
     }
     for _ in 0..<60 { polling.slept(since: MonotonicClock.now) }
     #expect(polling.patience == polling.limit)
-    var short = Polling(limit: 1, look: { false }, rest: {}, patience: 1)
+    var short = Polling(limit: 1, watchers: [], patience: 1)
     short.slept(since: MonotonicClock.now - 2)
     #expect(short.patience == 0)
+  }
+
+  @Test("all who look are asked each time, though the first has found something")
+  func manyLook() {
+    let record = Record()
+    let watcher = { (found: Bool) in
+      Polling.Watcher {
+        record.lookCount += 1
+        return found
+      } rest: {
+        record.restCount += 1
+      }
+    }
+    let polling = Polling(limit: 1, watchers: [watcher(true), watcher(false)])
+    #expect(polling.look())
+    #expect(record.lookCount == 2)
+    polling.rest()
+    #expect(record.restCount == 2)
   }
 
   @Test("a loop that has only slept long looks for nothing, and says each time that it has to be woken")

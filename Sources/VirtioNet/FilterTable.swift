@@ -1,5 +1,5 @@
 /// One of the two tables of `VIRTIO_NET_CTRL_MAC_TABLE_SET` (5.1.6.5.2).
-struct AddressTable {
+struct FilterTable {
   /// The most entries that a command may announce: more than any driver has, and read in no time.
   static let mostAnnounced: UInt32 = 65536
 
@@ -13,7 +13,7 @@ struct AddressTable {
 }
 
 extension ReceiveFilter {
-  mutating func setTables(unicast: AddressTable, multicast: AddressTable) {
+  mutating func setTables(unicast: FilterTable, multicast: FilterTable) {
     self.unicast = unicast.isTooLong ? [] : unicast.addresses
     self.multicast = multicast.isTooLong ? [] : multicast.addresses
     hasTooManyUnicast = unicast.isTooLong
