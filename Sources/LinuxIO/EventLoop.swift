@@ -3,8 +3,9 @@ import Glibc
 
 /// Calls handlers when descriptors are ready, on the one thread that made it.
 ///
-/// Readiness is a level: a handler that leaves something to read is called again. A descriptor whose peer hung up, or
-/// that has failed, counts as ready whatever it is watched for, so that its handler finds out; it must then cancel.
+/// Readiness is a level, unless a watch is for changes: a handler that leaves something to read is called again. A
+/// descriptor whose peer hung up, or that has failed, counts as ready whatever it is watched for, so that its handler
+/// finds out; it must then cancel.
 @safe public final class EventLoop {
   /// What a descriptor is watched for.
   public struct Events: OptionSet, Sendable {
@@ -13,6 +14,8 @@ import Glibc
 
     public static let readable = Events(rawValue: EPOLLIN.rawValue)
     public static let writable = Events(rawValue: EPOLLOUT.rawValue)
+    /// Each time only that something comes anew, not for as long as it is there: the descriptor need not be drained.
+    public static let onlyChanges = Events(rawValue: EPOLLET.rawValue)
   }
 
   /// Names one watch for as long as the loop lives; a later watch never has the same.
