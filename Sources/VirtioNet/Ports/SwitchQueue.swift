@@ -72,7 +72,7 @@ final class SwitchQueue: Sendable {
   func close(_ counters: PortCounters) {
     state.withLock { state in
       state.isClosed = true
-      state.counters.drop(.portFailed, UInt64(state.ring.count))
+      if !state.ring.isEmpty { state.counters.drop(.portFailed, UInt64(state.ring.count)) }
       state.counters.add(counters)
       state.ring.removeAll()
     }
