@@ -57,7 +57,7 @@ let testTargets: [Target] = [
   .target(
     name: "Support", dependencies: ["GuestRAM", "Virtqueue", "VirtioCore", "DeviceState"], path: "Tests/Support",
     swiftSettings: settings),
-  tests("LinuxIOTests", uses: ["LinuxIO"]),
+  tests("LinuxIOTests", uses: ["LinuxIO", "Support"]),
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
   tests("GuestRAMTests", uses: ["GuestRAM", "LinuxIO", "Support"]),
   tests("VirtqueueTests", uses: ["Virtqueue", "GuestRAM", "LinuxIO", "Support"]),

@@ -47,7 +47,7 @@ struct Deadline {
 
 extension Duration {
   /// Nanoseconds, rounded up; 0 for a negative duration and the largest value for one of centuries.
-  var wholeNanoseconds: UInt64 {
+  public var wholeNanoseconds: UInt64 {
     let (seconds, attoseconds) = components
     guard seconds >= 0, attoseconds >= 0 else { return 0 }
     let (whole, overflow) = UInt64(seconds).multipliedReportingOverflow(by: 1_000_000_000)

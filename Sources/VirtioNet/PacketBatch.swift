@@ -2,7 +2,7 @@
 ///
 /// A packet is copied once on its way, so that what was checked is what is sent, whatever a guest does to its memory
 /// meanwhile. A batch never grows; what does not fit waits for the next.
-public struct PacketBatch: ~Copyable {
+public struct PacketBatch: ~Copyable, Sendable {
   /// The longest frame: an IP packet of 65535 bytes behind an Ethernet header with two VLAN tags.
   public static let largestFrameByteCount = 65535 + 14 + 8
   /// The most packets in a batch.

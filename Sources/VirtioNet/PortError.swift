@@ -14,6 +14,8 @@ public enum PortError: Error, Equatable, CustomStringConvertible {
   case illegalLength(String, byteCount: UInt32)
   /// A name that no device can have: longer than 15 bytes, or empty, or with a slash or a space.
   case illegalName(String)
+  /// A number that no VLAN has: not 1 to 4094.
+  case illegalVLAN(UInt16)
 
   public var description: String {
     switch self {
@@ -27,6 +29,7 @@ public enum PortError: Error, Equatable, CustomStringConvertible {
     case .disconnected(let what): "\(what): the other side has gone"
     case .illegalLength(let what, let byteCount): "\(what): the other side announced a frame of \(byteCount) bytes"
     case .illegalName(let name): "\"\(name)\" is no name for a network device: 1 to 15 bytes without / and spaces"
+    case .illegalVLAN(let number): "\(number) is no VLAN: they are 1 to 4094"
     }
   }
 }

@@ -79,7 +79,7 @@ public final class FaultyStore: BlockStore {
     var rules: [FaultRule]
     /// How many operations each rule was about.
     var counts: [UInt64]
-    var random: RandomNumbers
+    var random: SeededNumbers
   }
 
   private let store: any BlockStore
@@ -95,7 +95,7 @@ public final class FaultyStore: BlockStore {
     self.store = store
     hasRules = Atomic(!rules.isEmpty)
     state = Monitor(
-      State(rules: rules, counts: Array(repeating: 0, count: rules.count), random: RandomNumbers(state: seed)))
+      State(rules: rules, counts: Array(repeating: 0, count: rules.count), random: SeededNumbers(seed: seed)))
   }
 
   /// The rules; setting them begins their counts anew and ends the delays of operations that wait.
@@ -166,18 +166,5 @@ extension FaultyStore.State {
     case .first(let number): count <= number
     case .probability(let probability): Double.random(in: 0..<1, using: &random) < probability
     }
-  }
-}
-
-/// SplitMix64.
-private struct RandomNumbers: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-    return mixed ^ (mixed >> 31)
   }
 }

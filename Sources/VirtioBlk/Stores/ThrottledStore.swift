@@ -1,4 +1,4 @@
-import LinuxIO
+public import LinuxIO
 import Synchronization
 
 /// How much a `ThrottledStore` lets through; nil is without limit. Whatever applies to an operation holds at once.

@@ -1,6 +1,6 @@
+import LinuxIO
 import Support
 import Testing
-import VirtioBlk
 
 @Suite("Token bucket") struct TokenBucketTests {
   private let second: UInt64 = 1_000_000_000
