@@ -32,6 +32,10 @@ public struct NetCounters: StateRecord {
     return drops
   }
 
+  mutating func drop(_ drops: [DropReason: UInt64]) {
+    for (reason, count) in drops { drop(reason, Int(clamping: count)) }
+  }
+
   mutating func drop(_ reason: DropReason, _ count: Int = 1) {
     guard count > 0 else { return }
     // Another version may know fewer or more.

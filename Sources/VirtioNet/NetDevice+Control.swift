@@ -189,7 +189,7 @@ extension NetDevice {
 
   private mutating func accept(_ choice: ReceiveSteering) -> Bool {
     guard choice.isPossible(pairCount: lanes.count) else { return false }
-    steering = choice
+    setSteering(choice)
     return true
   }
 }

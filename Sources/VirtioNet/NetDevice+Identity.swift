@@ -42,6 +42,22 @@ extension NetDevice {
   /// - Parameter address: of the guest; the card's own when nil.
   public mutating func announce(_ address: EthernetAddress? = nil) {
     if features.contains(.netGuestAnnounce), settings.controlQueue != nil { fields.asksToAnnounce = true }
+    sendAnnouncements(of: address ?? fields.address)
+  }
+
+  /// The card's place, for switches and neighbours.
+  private mutating func sendAnnouncements(of address: EthernetAddress) {
+    guard let port = ports.first, fields.isLinkUp else { return }
+    var batch = PacketBatch()
+    batch.append(Announcement.reverseRequest(mac: address.rawValue)[...])
+    for name in names.ipv4 {
+      batch.append(Announcement.gratuitousRequest(mac: address.rawValue, address: name)[...])
+    }
+    for name in names.ipv6 {
+      let number = name.reduce(0 as UInt128) { $0 << 8 | UInt128($1) }
+      batch.append(Announcement.neighbourAdvertisement(mac: address.rawValue, address: number)[...])
+    }
+    port.send(&batch)
   }
 
   mutating func announceIfOwed() {

@@ -28,39 +28,44 @@ extension NetDevice {
       lane.isDry = true
       return
     }
-    port.receive(into: &lane.incoming)
-    lane.isDry = lane.incoming.isEmpty
-    if port.failure != reported { noteFailure() }
-    if !fields.isLinkUp {
-      counters.drop(.linkDown, lane.incoming.count)
-      lane.incoming.removeAll()
+    if !lane.incomingFallback.hasMore {
+      port.receive(into: &lane.incoming)
+      lane.isDry = lane.incoming.isEmpty
+      if port.failure != reported { noteFailure() }
+      if !fields.isLinkUp { counters.drop(.linkDown, lane.dropIncoming()) }
     }
+    lane.incomingFallback.adapt(&lane.incoming, from: .all, to: settings.takenOffloads)
+    if !lane.incomingFallback.drops.isEmpty { counters.drop(lane.incomingFallback.takeDrops()) }
     if settings.headerByteCount >= NetHeader.byteCount { lane.incoming.setBufferCounts() }
   }
 
   /// Gives the driver what was fetched; false when it lacks buffers for all of it.
   private mutating func deliverAll(_ lane: Lane, _ queues: inout QueueSet) throws(VirtqueueError) -> Bool {
     let memory = queues.memory
+    let isClassified = hasToClassify
     while !lane.incoming.isEmpty {
-      let index = receiveQueue(for: lane)
-      guard queues.isRunning(index) else { return false }
-      guard try deliver(&lane.incoming, &queues[index], memory, upTo: lane.incoming.count) else { return false }
+      let placement = isClassified ? placement(lane) : commonPlacement(lane)
+      guard queues.isRunning(placement.queue) else {
+        // The first queue is only late; of another the driver has thought better (5.1.6.5.7.3).
+        guard placement.queue != 0 else { return false }
+        counters.drop(.noBuffers)
+        lane.incoming.removeFirst()
+        continue
+      }
+      let count = isClassified ? 1 : lane.incoming.count
+      guard try deliver(&lane.incoming, count, placement, &queues[placement.queue], memory) else { return false }
     }
     return true
   }
 
-  /// The queue for the lane's next packet.
-  private func receiveQueue(for lane: Lane) -> Int {
-    2 * (lane.pair % settings.pairCount)
-  }
-
   /// Gives the driver packets of a batch; false when it lacks buffers for the next.
   private mutating func deliver(
-    _ batch: inout PacketBatch, _ queue: inout SplitVirtqueue, _ memory: GuestMemory, upTo count: Int
+    _ batch: inout PacketBatch, _ count: Int, _ placement: Placement, _ queue: inout SplitVirtqueue,
+    _ memory: GuestMemory
   ) throws(VirtqueueError) -> Bool {
     for _ in 0..<count {
       let frame = batch.frame(0)
-      switch try deliver(batch, frame, &queue, memory) {
+      switch try deliver(batch, frame, placement, &queue, memory) {
       case .done:
         counters.receivedPackets &+= 1
         counters.receivedBytes &+= UInt64(frame.count)
@@ -73,17 +78,23 @@ extension NetDevice {
   }
 
   private func deliver(
-    _ batch: borrowing PacketBatch, _ frame: Range<Int>, _ queue: inout SplitVirtqueue, _ memory: GuestMemory
+    _ batch: borrowing PacketBatch, _ frame: Range<Int>, _ placement: Placement, _ queue: inout SplitVirtqueue,
+    _ memory: GuestMemory
   ) throws(VirtqueueError) -> Delivery {
     guard frame.count >= PacketBatch.smallestFrameByteCount else { return .dropped(.tooShort) }
     guard filter.accepts(batch.bytes, at: frame.lowerBound, own: fields.address) else { return .dropped(.filtered) }
+    // What is to be cut is longer, and its segments are not (5.1.4.1).
+    guard frame.count <= settings.largestFrameByteCount || batch.bytes[frame.lowerBound - 11] != 0 else {
+      return .dropped(.tooLong)
+    }
     guard settings.headerByteCount == NetHeader.byteCount, var chain = try queue.next() else {
-      return try deliverSlowly(batch, frame, &queue, memory)
+      return try deliverSlowly(batch, frame, placement, &queue, memory)
     }
     let packet = frame.lowerBound - NetHeader.byteCount..<frame.upperBound
     guard try chain.write(batch.bytes, part: packet) == packet.count else {
       queue.putBack(chain)
-      return settings.isMergeable ? try deliverSlowly(batch, frame, &queue, memory) : .dropped(.bufferTooSmall)
+      return settings.isMergeable
+        ? try deliverSlowly(batch, frame, placement, &queue, memory) : .dropped(.bufferTooSmall)
     }
     queue.complete(chain)
     return .done
@@ -91,12 +102,13 @@ extension NetDevice {
 
   /// Delivers a packet with another header than ports have, or over several buffers.
   private func deliverSlowly(
-    _ batch: borrowing PacketBatch, _ frame: Range<Int>, _ queue: inout SplitVirtqueue, _ memory: GuestMemory
+    _ batch: borrowing PacketBatch, _ frame: Range<Int>, _ placement: Placement, _ queue: inout SplitVirtqueue,
+    _ memory: GuestMemory
   ) throws(VirtqueueError) -> Delivery {
     let mark = queue.mark
     var spread = Spread()
     guard var chain = try queue.next() else { return .noBuffers }
-    guard try writeHeader(of: batch, frame, &chain, &spread) else {
+    guard try writeHeader(of: batch, frame, placement, &chain, &spread) else {
       queue.putBack(chain)
       return .dropped(.bufferTooSmall)
     }
@@ -139,7 +151,8 @@ extension NetDevice {
   }
 
   private func writeHeader(
-    of batch: borrowing PacketBatch, _ frame: Range<Int>, _ chain: inout DescriptorChain, _ spread: inout Spread
+    of batch: borrowing PacketBatch, _ frame: Range<Int>, _ placement: Placement, _ chain: inout DescriptorChain,
+    _ spread: inout Spread
   ) throws(VirtqueueError) -> Bool {
     let start = frame.lowerBound - NetHeader.byteCount
     guard try chain.write(batch.bytes, part: start..<start + 10) == 10 else { return false }
@@ -149,6 +162,6 @@ extension NetDevice {
     spread.high = try chain.writePosition()
     guard try chain.write(0 as UInt8) else { return false }
     guard settings.reportsHash else { return true }
-    return try chain.write(0 as UInt64)
+    return try chain.write(UInt64(placement.hash) | UInt64(placement.report.rawValue) << 32)
   }
 }

@@ -10,8 +10,8 @@ extension NetDevice {
     while true {
       send(lane)
       // The driver's next packets wait in its own memory.
-      guard lane.outgoing.isEmpty, try collect(&lane.outgoing, &queues[index]) else { return }
-      prepare(&lane.outgoing)
+      guard lane.isSent, try collect(&lane.outgoing, &queues[index]) else { return }
+      names.look(at: lane.outgoing)
     }
   }
 
@@ -64,21 +64,18 @@ extension NetDevice {
     return try chain.read(into: &batch.bytes, part: frame..<room.upperBound)
   }
 
-  /// Looks at what is about to be sent, and does what the port cannot.
-  private mutating func prepare(_ batch: inout PacketBatch) {
-    names.look(at: batch)
-  }
-
-  /// Hands the port what there is for it.
+  /// Hands the port what there is for it, with whatever the port does not do done.
   private mutating func send(_ lane: Lane) {
     lane.isStalled = false
-    guard !lane.outgoing.isEmpty else { return }
-    guard let port = lane.port, fields.isLinkUp else {
-      counters.drop(.linkDown, lane.outgoing.count)
-      return lane.outgoing.removeAll()
-    }
-    port.send(&lane.outgoing)
-    lane.isStalled = !lane.outgoing.isEmpty
+    guard !lane.isSent else { return }
+    guard let port = lane.port, fields.isLinkUp else { return counters.drop(.linkDown, lane.dropOutgoing()) }
+    let taken = port.takenOffloads
+    repeat {
+      lane.outgoingFallback.adapt(&lane.outgoing, from: settings.leftOffloads, to: taken)
+      port.send(&lane.outgoing)
+    } while lane.outgoing.isEmpty && lane.outgoingFallback.hasMore
+    lane.isStalled = !lane.isSent
+    if !lane.outgoingFallback.drops.isEmpty { counters.drop(lane.outgoingFallback.takeDrops()) }
     if port.failure != reported { noteFailure() }
   }
 }

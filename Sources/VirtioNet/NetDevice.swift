@@ -27,6 +27,8 @@ public struct NetDevice: ~Copyable, VirtioDevice {
   var steering = ReceiveSteering()
   var coalescing = Coalescing()
   let lanes: [Lane]
+  /// The hash with the driver's key; nil while it has given none.
+  var driversHash: FlowHash?
   var reported: PortError?
   /// The operator wants the link up.
   var isLinkWanted = true
@@ -59,7 +61,7 @@ public struct NetDevice: ~Copyable, VirtioDevice {
 
   public mutating func start(with features: Features) {
     self.features = features
-    settings = DriverSettings(features, pairCount: lanes.count)
+    settings = DriverSettings(features, pairCount: lanes.count, mtu: options.mtu)
     if features.contains(.netControlVLAN) { filter.beginVLANs() }
     for lane in lanes { lane.port?.setGivenOffloads(settings.takenOffloads) }
   }
@@ -102,6 +104,7 @@ public struct NetDevice: ~Copyable, VirtioDevice {
     settings = DriverSettings()
     filter = ReceiveFilter()
     steering = ReceiveSteering()
+    driversHash = nil
     coalescing = Coalescing()
     fields.address = options.address
     fields.asksToAnnounce = false
@@ -125,18 +128,20 @@ struct DriverSettings {
   var controlQueue: Int?
   /// How many pairs of queues the driver uses.
   var pairCount = 1
-  /// The longest frame without segmentation that the driver takes; nil for any.
-  var largestFrameByteCount: Int?
+  /// The longest frame, but for those to be cut, that the driver takes.
+  var largestFrameByteCount = Int.max
 
   init() {}
 
-  init(_ features: Features, pairCount: Int) {
+  init(_ features: Features, pairCount: Int, mtu: UInt16?) {
     isMergeable = features.contains(.netMergeableBuffers)
     reportsHash = features.contains(.netHashReport)
     leftOffloads = Offloads(leftByDriverWith: features)
     takenOffloads = Offloads(takenByDriverWith: features)
     headerByteCount = features.contains(.version1) || isMergeable ? 12 : 10
     if reportsHash { headerByteCount = 20 }
+    // An Ethernet header with a VLAN tag comes on top.
+    if let mtu, features.contains(.netMTU) { largestFrameByteCount = Int(mtu) + 18 }
     let hasManyPairs = features.contains(.netMultiqueue) || features.contains(.netRSS)
     if features.contains(.netControlQueue) { controlQueue = hasManyPairs ? 2 * pairCount : 2 }
   }
@@ -150,6 +155,8 @@ final class Lane {
   var outgoing = PacketBatch()
   /// Packets that the port has given, and the driver has yet to get.
   var incoming = PacketBatch()
+  var outgoingFallback = OffloadFallback(.toPort)
+  var incomingFallback = OffloadFallback(.toDriver)
   /// The port had nothing more.
   var isDry = false
   /// The port has left packets in `outgoing`.
@@ -163,12 +170,27 @@ final class Lane {
   var receiveQueue: Int { 2 * pair }
   var transmitQueue: Int { 2 * pair + 1 }
 
+  /// Whether all that the driver has sent was taken by the port.
+  var isSent: Bool { outgoing.isEmpty && !outgoingFallback.hasMore }
+
+  /// - Returns: how many packets it were, without those that are yet to be cut.
+  func dropOutgoing() -> Int {
+    defer { outgoing.removeAll() }
+    outgoingFallback.removeAll()
+    return outgoing.count
+  }
+
+  /// - Returns: how many packets it were, without those that are yet to be cut.
+  func dropIncoming() -> Int {
+    defer { incoming.removeAll() }
+    incomingFallback.removeAll()
+    return incoming.count
+  }
+
   /// Ends with one driver: what it sent goes out if it can, and the rest goes nowhere.
   func letGo(_ counters: inout NetCounters) {
     if !outgoing.isEmpty { port?.send(&outgoing) }
-    counters.drop(.noReceiver, outgoing.count + incoming.count)
-    outgoing.removeAll()
-    incoming.removeAll()
+    counters.drop(.noReceiver, dropOutgoing() + dropIncoming())
     isDry = false
     isStalled = false
   }

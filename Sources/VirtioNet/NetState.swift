@@ -61,7 +61,7 @@ extension NetDevice {
     isLinkWanted = state.isLinkWanted
     settings.pairCount = Int(state.pairCount)
     filter = state.filter
-    steering = state.steering
+    setSteering(state.steering)
     coalescing = state.coalescing
     names = state.names
     counters = state.counters

@@ -58,6 +58,12 @@ public struct OffloadFallback: ~Copyable {
     }
   }
 
+  /// Takes what was counted of dropped packets since the last time.
+  mutating func takeDrops() -> [DropReason: UInt64] {
+    defer { drops.removeAll(keepingCapacity: true) }
+    return drops
+  }
+
   /// Forgets packets that are not adapted yet.
   public mutating func removeAll() {
     rest = nil
