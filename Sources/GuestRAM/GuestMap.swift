@@ -92,15 +92,13 @@ struct GuestMap {
     return unsafe hostAnywhere(address, byteCount)
   }
 
-  /// Where an integer of up to eight bytes stands in this process when one region has all of it.
+  /// Where an integer stands in this process when the first region has all of it, and all of eight bytes in its place.
   @inlinable
   @inline(__always)
-  func hostOfInteger(_ address: UInt64, _ byteCount: Int) -> UnsafeMutableRawPointer? {
+  func hostOfInteger(_ address: UInt64) -> UnsafeMutableRawPointer? {
     let offset = unsafe address &- table.pointee.first.start
-    if unsafe offset < table.pointee.integerLimit {
-      return unsafe table.pointee.first.host + Int(truncatingIfNeeded: offset)
-    }
-    return unsafe hostAnywhere(address, byteCount)
+    guard unsafe _fastPath(offset < table.pointee.integerLimit) else { return nil }
+    return unsafe table.pointee.first.host + Int(truncatingIfNeeded: offset)
   }
 
   @usableFromInline
@@ -132,23 +130,52 @@ extension GuestMap {
   @inlinable
   @inline(__always)
   func read<T: GuestInteger>(_: T.Type, at address: UInt64) throws(GuestMemoryError) -> T {
-    if let host = unsafe hostOfInteger(address, MemoryLayout<T>.size) { return unsafe T(littleEndian: host.loadOnce(T.self)) }
-    return unsafe try T(truncatingIfNeeded: readDivided(MemoryLayout<T>.size, at: address))
+    guard let host = unsafe hostOfInteger(address) else {
+      return unsafe try T(truncatingIfNeeded: readAnywhere(MemoryLayout<T>.size, at: address))
+    }
+    return unsafe T(littleEndian: host.loadOnce(T.self))
   }
 
   @inlinable
   @inline(__always)
   func write<T: GuestInteger>(_ value: T, at address: UInt64) throws(GuestMemoryError) {
-    guard let host = unsafe hostOfInteger(address, MemoryLayout<T>.size) else {
-      return unsafe try writeDivided(UInt64(truncatingIfNeeded: value), MemoryLayout<T>.size, at: address)
+    guard let host = unsafe hostOfInteger(address) else {
+      return unsafe try writeAnywhere(UInt64(truncatingIfNeeded: value), MemoryLayout<T>.size, at: address)
     }
     unsafe host.storeOnce(value.littleEndian)
     unsafe log.mark(address, MemoryLayout<T>.size)
   }
 
-  /// Reads an integer of up to eight bytes that lies in several regions.
+  /// Reads an integer of 1, 2, 4 or 8 bytes wherever it lies, once where one region has all of it.
   @usableFromInline
-  func readDivided(_ byteCount: Int, at address: UInt64) throws(GuestMemoryError) -> UInt64 {
+  func readAnywhere(_ byteCount: Int, at address: UInt64) throws(GuestMemoryError) -> UInt64 {
+    guard let host = unsafe hostAnywhere(address, byteCount) else {
+      return unsafe try readDivided(byteCount, at: address)
+    }
+    switch byteCount {
+    case 1: return unsafe UInt64(host.loadOnce(UInt8.self))
+    case 2: return unsafe UInt64(UInt16(littleEndian: host.loadOnce(UInt16.self)))
+    case 4: return unsafe UInt64(UInt32(littleEndian: host.loadOnce(UInt32.self)))
+    default: return unsafe UInt64(littleEndian: host.loadOnce(UInt64.self))
+    }
+  }
+
+  /// Writes an integer of 1, 2, 4 or 8 bytes wherever it lies, and marks it.
+  @usableFromInline
+  func writeAnywhere(_ value: UInt64, _ byteCount: Int, at address: UInt64) throws(GuestMemoryError) {
+    guard let host = unsafe hostAnywhere(address, byteCount) else {
+      return unsafe try writeDivided(value, byteCount, at: address)
+    }
+    switch byteCount {
+    case 1: unsafe host.storeOnce(UInt8(truncatingIfNeeded: value))
+    case 2: unsafe host.storeOnce(UInt16(truncatingIfNeeded: value).littleEndian)
+    case 4: unsafe host.storeOnce(UInt32(truncatingIfNeeded: value).littleEndian)
+    default: unsafe host.storeOnce(value.littleEndian)
+    }
+    unsafe log.mark(address, byteCount)
+  }
+
+  private func readDivided(_ byteCount: Int, at address: UInt64) throws(GuestMemoryError) -> UInt64 {
     var value: UInt64 = 0
     unsafe try withUnsafeMutableBytes(of: &value) { (bytes) throws(GuestMemoryError) in
       unsafe try copyOut(UnsafeMutableRawBufferPointer(rebasing: bytes.prefix(byteCount)), from: address)
@@ -156,9 +183,7 @@ extension GuestMap {
     return UInt64(littleEndian: value)
   }
 
-  /// Writes an integer of up to eight bytes that lies in several regions.
-  @usableFromInline
-  func writeDivided(_ value: UInt64, _ byteCount: Int, at address: UInt64) throws(GuestMemoryError) {
+  private func writeDivided(_ value: UInt64, _ byteCount: Int, at address: UInt64) throws(GuestMemoryError) {
     unsafe try withUnsafeBytes(of: value.littleEndian) { (bytes) throws(GuestMemoryError) in
       unsafe try copyIn(UnsafeRawBufferPointer(rebasing: bytes.prefix(byteCount)), to: address)
     }

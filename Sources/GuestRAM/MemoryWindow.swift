@@ -72,7 +72,7 @@ public import Synchronization
   @inline(__always)
   deinit {
     unsafe block.pointee.goneCount &+= 1
-    if unsafe block.pointee.goneCount == block.pointee.shareCount { unsafe Self.free(block) }
+    if unsafe _slowPath(block.pointee.goneCount == block.pointee.shareCount) { unsafe Self.free(block) }
   }
 
   @usableFromInline

@@ -61,7 +61,7 @@
     let offset = Int(index & mask) &* 8
     unsafe (entries + offset).storeAligned(first.littleEndian)
     unsafe (entries + offset + 4).storeAligned(second.littleEndian)
-    if isMarked { mark(offset) }
+    if _slowPath(isMarked) { mark(offset) }
   }
 
   @usableFromInline

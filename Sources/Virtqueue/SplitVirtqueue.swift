@@ -120,7 +120,7 @@ public struct SplitVirtqueue: ~Copyable {
   @inlinable
   @inline(__always)
   public mutating func next() throws(VirtqueueError) -> DescriptorChain? {
-    if nextAvailable == readyAvailable {
+    if _slowPath(nextAvailable == readyAvailable) {
       guard try makeReady() else { return nil }
     }
     let head = heads[nextAvailable]

@@ -105,7 +105,9 @@ func read(_ queue: inout SplitVirtqueue, _ memory: GuestMemory, _ total: inout U
 @inline(__always)
 private func firstWord(of segment: Segment, _ memory: GuestMemory) throws(VirtqueueError) -> UInt32 {
   guard segment.byteCount >= 4 else { throw .malformedRequest("no word in a buffer") }
-  do throws(GuestMemoryError) { return try memory.read(UInt32.self, at: segment.address) } catch { throw .memory(error) }
+  do throws(GuestMemoryError) { return try memory.read(UInt32.self, at: segment.address) } catch {
+    throw .memory(error)
+  }
 }
 
 func walk(_ batches: Int, _ queue: inout SplitVirtqueue, _ ring: inout BenchmarkRing) throws(VirtqueueError) {
