@@ -99,6 +99,8 @@ struct DirtyBits {
 
   static var off: DirtyBits { unsafe DirtyBits(bytes: nil, pageCount: 0, missed: nil) }
 
+  var isOn: Bool { unsafe bytes != nil }
+
   @inlinable
   @inline(__always)
   func mark(_ address: UInt64, _ byteCount: Int) {

@@ -19,32 +19,61 @@ struct GuestMap {
       unsafe self.byteCount = byteCount
       unsafe self.host = unsafe host
     }
+
+    /// Where a range stands that lies in this entry.
+    @inlinable
+    @inline(__always)
+    func host(_ address: UInt64, _ byteCount: Int) -> UnsafeMutableRawPointer? {
+      let offset = unsafe address &- start
+      guard unsafe offset < self.byteCount,
+        unsafe UInt64(truncatingIfNeeded: byteCount) <= self.byteCount &- offset
+      else { return nil }
+      return unsafe host + Int(truncatingIfNeeded: offset)
+    }
   }
 
-  // SAFETY: `count` entries sorted by start, allocated and freed by the owning GuestMemory.
-  @usableFromInline let entries: UnsafeMutablePointer<Entry>
-  @usableFromInline let count: Int
-  @usableFromInline let log: DirtyBits
+  /// What every access looks at, all in one place.
+  @unsafe
+  @usableFromInline
+  struct Table {
+    /// A copy of `entries[0]`: most guests have most of their memory in the first region.
+    @usableFromInline let first: Entry
+    /// An integer that starts less than so many bytes into `first` lies in it, however wide: one comparison, and not two.
+    @usableFromInline let integerLimit: UInt64
+    // SAFETY: `count` entries sorted by start, allocated and freed with the table.
+    let entries: UnsafeMutablePointer<Entry>
+    let count: Int
+    @usableFromInline let log: DirtyBits
+  }
 
+  // SAFETY: allocated in init, freed by the owning GuestMemory through `deallocate`; nothing writes it in between.
+  @usableFromInline let table: UnsafeMutablePointer<Table>
+
+  /// - Parameter entries: sorted by start, at least one; the map takes them over.
   init(entries: UnsafeMutablePointer<Entry>, count: Int, log: DirtyBits) {
-    unsafe self.entries = unsafe entries
-    unsafe self.count = count
-    unsafe self.log = unsafe log
+    unsafe table = .allocate(capacity: 1)
+    let byteCount = unsafe entries[0].byteCount
+    unsafe table.initialize(
+      to: Table(
+        first: entries[0], integerLimit: byteCount < 8 ? 0 : byteCount - 7, entries: entries, count: count, log: log))
   }
 
-  /// The entry that an address lies in, or nil. Most guests have most of their memory in the first region.
+  func deallocate() {
+    unsafe table.pointee.entries.deallocate()
+    unsafe table.deallocate()
+  }
+
   @inlinable
   @inline(__always)
-  func entry(of address: UInt64) -> Entry? {
-    let first = unsafe entries[0]
-    if unsafe address &- first.start < first.byteCount { return unsafe first }
-    return unsafe Self.search(entries, count, for: address)
-  }
+  var log: DirtyBits { unsafe table.pointee.log }
 
-  @usableFromInline
-  static func search(_ entries: UnsafeMutablePointer<Entry>, _ count: Int, for address: UInt64) -> Entry? {
+  /// The entry that an address lies in, or nil.
+  func entry(of address: UInt64) -> Entry? {
+    let first = unsafe table.pointee.first
+    if unsafe address &- first.start < first.byteCount { return unsafe first }
+    let entries = unsafe table.pointee.entries
     var low = 0
-    var high = count
+    var high = unsafe table.pointee.count
     while low < high {
       let middle = (low + high) / 2
       if unsafe entries[middle].start <= address { low = middle + 1 } else { high = middle }
@@ -58,16 +87,28 @@ struct GuestMap {
   @inlinable
   @inline(__always)
   func host(_ address: UInt64, _ byteCount: Int) -> UnsafeMutableRawPointer? {
-    guard let entry = unsafe entry(of: address) else { return nil }
-    let offset = unsafe address &- entry.start
-    guard unsafe UInt64(truncatingIfNeeded: byteCount) <= entry.byteCount &- offset else { return nil }
-    return unsafe entry.host + Int(truncatingIfNeeded: offset)
+    let first = unsafe table.pointee.first
+    if let host = unsafe first.host(address, byteCount) { return unsafe host }
+    return unsafe hostAnywhere(address, byteCount)
+  }
+
+  /// Where an integer stands in this process when the first region has all of it, and all of eight bytes in its place.
+  @inlinable
+  @inline(__always)
+  func hostOfInteger(_ address: UInt64) -> UnsafeMutableRawPointer? {
+    let offset = unsafe address &- table.pointee.first.start
+    guard unsafe _fastPath(offset < table.pointee.integerLimit) else { return nil }
+    return unsafe table.pointee.first.host + Int(truncatingIfNeeded: offset)
+  }
+
+  @usableFromInline
+  func hostAnywhere(_ address: UInt64, _ byteCount: Int) -> UnsafeMutableRawPointer? {
+    unsafe entry(of: address)?.host(address, byteCount)
   }
 
   /// Calls `body` with each stretch of host memory that makes up a range, in order; false when part of it is missing.
   ///
   /// Stretches before a missing part have been handed out by then.
-  @inlinable
   func forEachPiece<E: Error>(
     _ address: UInt64, _ byteCount: Int, _ body: (UnsafeMutableRawPointer, Int) throws(E) -> Void
   ) throws(E) -> Bool {
@@ -89,39 +130,66 @@ extension GuestMap {
   @inlinable
   @inline(__always)
   func read<T: GuestInteger>(_: T.Type, at address: UInt64) throws(GuestMemoryError) -> T {
-    if let host = unsafe host(address, MemoryLayout<T>.size) { return unsafe T(littleEndian: host.loadOnce(T.self)) }
-    return unsafe try readDivided(T.self, at: address)
+    guard let host = unsafe hostOfInteger(address) else {
+      return unsafe try T(truncatingIfNeeded: readAnywhere(MemoryLayout<T>.size, at: address))
+    }
+    return unsafe T(littleEndian: host.loadOnce(T.self))
   }
 
   @inlinable
   @inline(__always)
   func write<T: GuestInteger>(_ value: T, at address: UInt64) throws(GuestMemoryError) {
-    if let host = unsafe host(address, MemoryLayout<T>.size) {
-      unsafe host.storeOnce(value.littleEndian)
-    } else {
-      unsafe try writeDivided(value, at: address)
+    guard let host = unsafe hostOfInteger(address) else {
+      return unsafe try writeAnywhere(UInt64(truncatingIfNeeded: value), MemoryLayout<T>.size, at: address)
     }
+    unsafe host.storeOnce(value.littleEndian)
     unsafe log.mark(address, MemoryLayout<T>.size)
   }
 
+  /// Reads an integer of 1, 2, 4 or 8 bytes wherever it lies, once where one region has all of it.
   @usableFromInline
-  func readDivided<T: GuestInteger>(_: T.Type, at address: UInt64) throws(GuestMemoryError) -> T {
-    var value = T.zero
-    unsafe try withUnsafeMutableBytes(of: &value) { (bytes) throws(GuestMemoryError) in
-      unsafe try copyOut(bytes, from: address)
+  func readAnywhere(_ byteCount: Int, at address: UInt64) throws(GuestMemoryError) -> UInt64 {
+    guard let host = unsafe hostAnywhere(address, byteCount) else {
+      return unsafe try readDivided(byteCount, at: address)
     }
-    return T(littleEndian: value)
+    switch byteCount {
+    case 1: return unsafe UInt64(host.loadOnce(UInt8.self))
+    case 2: return unsafe UInt64(UInt16(littleEndian: host.loadOnce(UInt16.self)))
+    case 4: return unsafe UInt64(UInt32(littleEndian: host.loadOnce(UInt32.self)))
+    default: return unsafe UInt64(littleEndian: host.loadOnce(UInt64.self))
+    }
   }
 
+  /// Writes an integer of 1, 2, 4 or 8 bytes wherever it lies, and marks it.
   @usableFromInline
-  func writeDivided<T: GuestInteger>(_ value: T, at address: UInt64) throws(GuestMemoryError) {
+  func writeAnywhere(_ value: UInt64, _ byteCount: Int, at address: UInt64) throws(GuestMemoryError) {
+    guard let host = unsafe hostAnywhere(address, byteCount) else {
+      return unsafe try writeDivided(value, byteCount, at: address)
+    }
+    switch byteCount {
+    case 1: unsafe host.storeOnce(UInt8(truncatingIfNeeded: value))
+    case 2: unsafe host.storeOnce(UInt16(truncatingIfNeeded: value).littleEndian)
+    case 4: unsafe host.storeOnce(UInt32(truncatingIfNeeded: value).littleEndian)
+    default: unsafe host.storeOnce(value.littleEndian)
+    }
+    unsafe log.mark(address, byteCount)
+  }
+
+  private func readDivided(_ byteCount: Int, at address: UInt64) throws(GuestMemoryError) -> UInt64 {
+    var value: UInt64 = 0
+    unsafe try withUnsafeMutableBytes(of: &value) { (bytes) throws(GuestMemoryError) in
+      unsafe try copyOut(UnsafeMutableRawBufferPointer(rebasing: bytes.prefix(byteCount)), from: address)
+    }
+    return UInt64(littleEndian: value)
+  }
+
+  private func writeDivided(_ value: UInt64, _ byteCount: Int, at address: UInt64) throws(GuestMemoryError) {
     unsafe try withUnsafeBytes(of: value.littleEndian) { (bytes) throws(GuestMemoryError) in
-      unsafe try copyIn(bytes, to: address)
+      unsafe try copyIn(UnsafeRawBufferPointer(rebasing: bytes.prefix(byteCount)), to: address)
     }
   }
 
   /// Copies guest memory out; nothing is copied when part of the range is missing.
-  @usableFromInline
   func copyOut(_ bytes: UnsafeMutableRawBufferPointer, from address: UInt64) throws(GuestMemoryError) {
     unsafe try check(address, bytes.count)
     guard var target = bytes.baseAddress else { return }
@@ -132,7 +200,6 @@ extension GuestMap {
   }
 
   /// Copies into guest memory and marks it written; nothing is copied when part of the range is missing.
-  @usableFromInline
   func copyIn(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(GuestMemoryError) {
     unsafe try check(address, bytes.count)
     guard var source = bytes.baseAddress else { return }
@@ -144,7 +211,6 @@ extension GuestMap {
   }
 
   /// Refuses a range of which any byte is not guest memory.
-  @usableFromInline
   func check(_ address: UInt64, _ byteCount: Int) throws(GuestMemoryError) {
     guard byteCount >= 0, unsafe forEachPiece(address, byteCount, { (_, _) throws(Never) in }) else {
       throw .outside(GuestRange(start: GuestAddress(address), byteCount: UInt64(max(0, byteCount))))

@@ -13,7 +13,7 @@ import LinuxIO
   /// Where stores are marked, or nil.
   public let dirtyLog: DirtyLog?
 
-  // SAFETY: its entries are allocated in init and freed in deinit; they point into mappings that `regions` keeps, and
+  // SAFETY: its table is allocated in init and freed in deinit; its entries point into mappings that `regions` keeps, and
   // its dirty bits into `dirtyLog`. Nothing writes it in between.
   @usableFromInline nonisolated(unsafe) let map: GuestMap
 
@@ -46,7 +46,7 @@ import LinuxIO
   }
 
   deinit {
-    unsafe map.entries.deallocate()
+    unsafe map.deallocate()
   }
 
   /// The memory's size in bytes: the sum of its regions.

@@ -8,13 +8,18 @@ public import Synchronization
   /// What all shares of a window have in common.
   @unsafe @usableFromInline
   struct Block {
-    @usableFromInline var shareCount: Int
+    /// How many shares there ever were, and how many of them are gone.
+    ///
+    /// Two numbers that only grow, and not one that goes up and down: a processor can then have the sums of several chains
+    /// under way at once, where each would have to wait for the one before.
+    @usableFromInline var shareCount: UInt
+    @usableFromInline var goneCount: UInt = 0
     @usableFromInline let map: GuestMap
     // SAFETY: retained in init, released when the last share goes.
     let owner: Unmanaged<GuestMemory>
   }
 
-  // SAFETY: allocated in init, freed by whoever takes `shareCount` to 0.
+  // SAFETY: allocated in init, freed with the last share.
   @usableFromInline let block: UnsafeMutablePointer<Block>
   // SAFETY: `length` bytes inside a region that `block.owner` keeps mapped.
   @usableFromInline var base: UnsafeMutableRawPointer
@@ -66,8 +71,8 @@ public import Synchronization
   @inlinable
   @inline(__always)
   deinit {
-    unsafe block.pointee.shareCount &-= 1
-    if unsafe block.pointee.shareCount == 0 { unsafe Self.free(block) }
+    unsafe block.pointee.goneCount &+= 1
+    if unsafe _slowPath(block.pointee.goneCount == block.pointee.shareCount) { unsafe Self.free(block) }
   }
 
   @usableFromInline

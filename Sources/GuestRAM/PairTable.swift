@@ -54,11 +54,6 @@ extension PairTable {
     return true
   }
 
-  /// Leaves the table without rows, while those who share it keep theirs.
-  public mutating func close() {
-    window.length = 0
-  }
-
   /// Goes to row 0 of a table elsewhere in the same memory. Part of a row at its end is the caller's mistake.
   @inlinable
   @inline(__always)

@@ -33,12 +33,15 @@
   @usableFromInline let entries: UnsafeMutableRawPointer
   @usableFromInline let markAddress: UInt64
   @usableFromInline let mask: UInt16
+  /// Whether there is a dirty log: asked here, since each entry would ask.
+  @usableFromInline let isMarked: Bool
 
   /// As for `NumberRing`.
   public init(_ window: consuming MemoryWindow, at offset: Int, count: UInt16) {
     let first = unsafe window.entries(at: offset, count: count, byteCount: 8, alignment: 4)
     unsafe entries = unsafe first
     markAddress = window.markAddress &+ UInt64(offset)
+    isMarked = unsafe window.block.pointee.map.log.isOn
     mask = count - 1
     self.window = window
   }
@@ -58,6 +61,11 @@
     let offset = Int(index & mask) &* 8
     unsafe (entries + offset).storeAligned(first.littleEndian)
     unsafe (entries + offset + 4).storeAligned(second.littleEndian)
+    if _slowPath(isMarked) { mark(offset) }
+  }
+
+  @usableFromInline
+  func mark(_ offset: Int) {
     unsafe window.block.pointee.map.log.mark(markAddress &+ UInt64(truncatingIfNeeded: offset), 8)
   }
 }

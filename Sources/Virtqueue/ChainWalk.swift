@@ -9,9 +9,7 @@ struct ChainWalk {
     case notNegotiated, allowed, entered
   }
 
-  /// Whether the last descriptor has been passed.
-  @usableFromInline var isAtEnd = false
-  /// The bytes of descriptors that the chain may still have: it counts down, so no chain is walked for ever.
+  /// The bytes of descriptors that the chain may still have: it counts down, so no chain is walked for ever. 0 at its end.
   @usableFromInline var left: Int
   /// The bytes of the buffers so far.
   @usableFromInline var byteCount: UInt32 = 0
@@ -27,6 +25,11 @@ struct ChainWalk {
     left = tableByteCount
     indirection = allowsIndirect ? .allowed : .notNegotiated
   }
+
+  /// Whether the last descriptor has been passed.
+  @inlinable
+  @inline(__always)
+  var isAtEnd: Bool { left == 0 }
 
   /// The bytes of the device-writable buffers so far.
   @inlinable
@@ -76,7 +79,7 @@ extension DescriptorChain {
   @inline(__always)
   mutating func step(_ descriptor: Descriptor) throws(VirtqueueError) {
     guard descriptor.has(DescriptorFlags.next) else {
-      walk.isAtEnd = true
+      walk.left = 0
       return
     }
     guard table.go(to: descriptor.next) else {

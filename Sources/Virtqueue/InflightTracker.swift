@@ -6,8 +6,8 @@ import GuestRAM
 final class InflightTracker {
   private typealias Layout = InflightArea.Layout
 
-  /// The ring's descriptor table.
-  private(set) var table: PairTable?
+  /// A ring like the available ring, with the heads that are to be taken.
+  let heads: MemoryWindow
   private let area: MemoryWindow
   private let size: UInt16
   /// Orders the chains by when they were taken.
@@ -30,32 +30,46 @@ final class InflightTracker {
     guard area.entryCount >= size else { throw .inflightAreaTooSmall(entryCount: area.entryCount, size: size) }
     self.area = try area.open()
     self.size = size
+    heads = try Self.makeHeads(size)
     try format(entryCount: area.entryCount, usedIndex)
     try finishLastBatch(usedIndex)
     collectUnfinished()
   }
 
-  func setTable(_ table: borrowing PairTable) {
-    self.table = table.share(at: 0)
+  private static func makeHeads(_ size: UInt16) throws(VirtqueueError) -> MemoryWindow {
+    let (start, byteCount) = (GuestAddress(0), 2 * Int(size))
+    do throws(GuestMemoryError) {
+      let memory = try GuestMemory(regions: [MemoryRegion(anonymous: UInt64(byteCount), start: start)])
+      return try MemoryWindow(of: memory, at: start, byteCount: byteCount, alignment: 2)
+    } catch {
+      throw .memory(error)
+    }
   }
 
   /// How many chains an earlier back-end had in flight.
   var unfinishedCount: UInt16 { UInt16(unfinished.count) }
 
-  /// A chain is about to be taken.
+  /// A chain is about to be taken: one that an earlier back-end did not finish, or else that of the available ring.
   ///
-  /// - Parameter head: what the available ring has next.
-  /// - Returns: the chain to take: one that an earlier back-end did not finish, or that of the available ring.
-  func take(_ head: UInt16) -> UInt16 {
+  /// - Parameters:
+  ///   - index: the available index that the chain is taken with; its place in `heads` gets the chain's head.
+  ///   - available: the available ring.
+  func take(_ index: UInt16, from available: borrowing MemoryWindow) {
+    let offset = 2 * Int(index & (size - 1))
+    let next = available.load(UInt16.self, at: RingLayout.entriesOffset + offset)
+    heads.store(take(next), at: offset)
+  }
+
+  private func take(_ next: UInt16) -> UInt16 {
     defer { takenCount += 1 }
     if takenCount < unfinished.count { return unfinished[takenCount] }
     // Such a head is refused and not served.
-    guard head < size else { return head }
-    area.store(counter, at: Layout.counter(head))
+    guard next < size else { return next }
+    area.store(counter, at: Layout.counter(next))
     counter &+= 1
     GuestMemory.storeBarrier()
-    area.store(UInt8(1), at: Layout.isInFlight(head))
-    return head
+    area.store(UInt8(1), at: Layout.isInFlight(next))
+    return next
   }
 
   /// The chain that was taken last was put back.

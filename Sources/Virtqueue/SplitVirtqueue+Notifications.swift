@@ -15,10 +15,10 @@ extension SplitVirtqueue {
     notifiedUsed = publishedUsed
     GuestMemory.fullBarrier()
     guard features.eventIndex else {
-      return available.window.load(UInt16.self, at: RingLayout.flagsOffset) & Self.noInterrupt == 0
+      return available.load(UInt16.self, at: RingLayout.flagsOffset) & Self.noInterrupt == 0
     }
     guard let last else { return true }
-    let event = available.window.load(UInt16.self, at: RingLayout.usedEventOffset(size: size))
+    let event = available.load(UInt16.self, at: RingLayout.usedEventOffset(size: size))
     // A batch can jump over the event index, so equality would miss it.
     return publishedUsed &- event &- 1 < publishedUsed &- last
   }

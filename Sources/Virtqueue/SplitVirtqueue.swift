@@ -19,10 +19,14 @@ public struct SplitVirtqueue: ~Copyable {
   @usableFromInline var takeIndex: UInt16
   @usableFromInline var giveIndex: UInt16
   @usableFromInline let descriptors: PairTable
-  @usableFromInline let available: NumberRing
+  @usableFromInline let available: MemoryWindow
+  /// The heads to take: the entries of the available ring, or what a tracker has laid out.
+  @usableFromInline let heads: NumberRing
   @usableFromInline let used: PairRing
   /// The available index as last read; entries before it need no further look at the driver's store.
   @usableFromInline var seenAvailable: UInt16
+  /// Before this index the heads can be taken without a further look at anything.
+  @usableFromInline var readyAvailable: UInt16
   /// The next available index when the current turn began; a turn ends with `publish`.
   @usableFromInline var turnStart: UInt16
   @usableFromInline var publishedUsed: UInt16
@@ -58,8 +62,9 @@ public struct SplitVirtqueue: ~Copyable {
       RingLayout.usedRingAlignment, configuration.isUsedRingMarked ? memory : try Self.unmarked(memory),
       markedAt: configuration.usedRingMark)
     let nextUsed = used.acquire(at: RingLayout.indexOffset)
-    var tracker: InflightTracker?
-    if let area = configuration.inflight { tracker = try InflightTracker(area, size: size, usedIndex: nextUsed) }
+    let tracker = try configuration.inflight.map { area throws(VirtqueueError) in
+      try InflightTracker(area, size: size, usedIndex: nextUsed)
+    }
     let nextAvailable = tracker == nil ? configuration.nextAvailable : nextUsed
     guard nextAvailable &- nextUsed <= size else {
       throw .usedIndexDoesNotFit(used: nextUsed, nextAvailable: nextAvailable, size: size)
@@ -67,17 +72,19 @@ public struct SplitVirtqueue: ~Copyable {
     areKicksSuppressed = Self.suppressesKicks(used)
     self.size = size
     self.features = features
-    var table = PairTable(descriptors)
-    tracker?.setTable(table)
-    // Where a tracker has to note chains, none is found without it.
-    if tracker != nil { table.close() }
-    self.descriptors = table
+    self.descriptors = PairTable(descriptors)
     isOrderedOrTracked = features.inOrder || tracker != nil
-    self.available = NumberRing(available, at: RingLayout.entriesOffset, count: size)
+    if let tracker {
+      heads = NumberRing(tracker.heads.share(), at: 0, count: size)
+    } else {
+      heads = NumberRing(available.share(), at: RingLayout.entriesOffset, count: size)
+    }
+    self.available = available
     self.used = PairRing(used, at: RingLayout.entriesOffset, count: size)
     takeIndex = nextAvailable
     self.tracker = tracker
     seenAvailable = nextAvailable &+ (tracker?.unfinishedCount ?? 0)
+    readyAvailable = nextAvailable
     turnStart = nextAvailable
     giveIndex = nextUsed
     publishedUsed = nextUsed
@@ -113,33 +120,35 @@ public struct SplitVirtqueue: ~Copyable {
   @inlinable
   @inline(__always)
   public mutating func next() throws(VirtqueueError) -> DescriptorChain? {
-    if nextAvailable == seenAvailable {
-      guard nextAvailable &- turnStart < size, try look() else { return nil }
+    if _slowPath(nextAvailable == readyAvailable) {
+      guard try makeReady() else { return nil }
     }
-    let head = available[nextAvailable]
-    guard let table = descriptors.share(at: head) else { return try takeTracked(head) }
+    let head = heads[nextAvailable]
+    guard let table = descriptors.share(at: head) else { throw .headOutOfRange(head: head, size: size) }
     let chain = DescriptorChain(
       head: head, position: nextAvailable, table: table, allowsIndirect: features.indirectDescriptors)
     takeIndex &+= 1
     return chain
   }
 
-  /// Takes a chain that a tracker has to note first, or refuses one that is not there.
+  /// Looks for chains to take, and has a tracker note the next; whether there is one.
   @usableFromInline
-  mutating func takeTracked(_ next: UInt16) throws(VirtqueueError) -> DescriptorChain? {
-    let head = tracker?.take(next) ?? next
-    guard let table = tracker?.table?.share(at: head) else { throw .headOutOfRange(head: head, size: size) }
-    let chain = DescriptorChain(
-      head: head, position: nextAvailable, table: table, allowsIndirect: features.indirectDescriptors)
-    takeIndex &+= 1
-    return chain
+  mutating func makeReady() throws(VirtqueueError) -> Bool {
+    if nextAvailable == seenAvailable {
+      guard nextAvailable &- turnStart < size, try look() else { return false }
+    }
+    guard let tracker else {
+      readyAvailable = seenAvailable
+      return true
+    }
+    tracker.take(nextAvailable, from: available)
+    readyAvailable = nextAvailable &+ 1
+    return true
   }
 
   /// Reads the available index again; whether it moved on.
-  @inlinable
-  @inline(__always)
   mutating func look() throws(VirtqueueError) -> Bool {
-    let index = available.window.acquire(at: RingLayout.indexOffset)
+    let index = available.acquire(at: RingLayout.indexOffset)
     if index == seenAvailable { return false }
     // From what was seen before, and not from what was taken: so an index that goes backwards is too far ahead.
     guard index &- seenAvailable <= size &- (seenAvailable &- nextUsed) else {
@@ -167,7 +176,9 @@ public struct SplitVirtqueue: ~Copyable {
   public mutating func putBack(_ chain: consuming DescriptorChain) {
     precondition(chain.position == nextAvailable &- 1, "only the chain taken last can be put back")
     takeIndex &-= 1
-    tracker?.putBack(chain.head)
+    guard let tracker else { return }
+    tracker.putBack(chain.head)
+    readyAvailable = nextAvailable
   }
 
   /// Lets the driver see everything that was given back, and begins a new turn.

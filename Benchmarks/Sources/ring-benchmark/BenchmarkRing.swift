@@ -12,6 +12,22 @@ struct Shape: Hashable {
   var name: String { "\(descriptorCount) \(isIndirect ? "indirect" : "direct")" }
 }
 
+/// What is done with the buffers of a chain.
+enum Work: String, CaseIterable {
+  /// Each buffer's address is translated, which checks it, and its first word read. After each batch the device decides
+  /// by event indices whether to interrupt, and asks for a kick.
+  case reading
+  /// Nothing: the chain is only walked, and nobody is told.
+  case walking
+
+  var title: String {
+    switch self {
+    case .reading: "each buffer translated and its first word read; event indices"
+    case .walking: "buffers untouched, nobody told: the walk alone"
+    }
+  }
+}
+
 /// A ring of 256 that is filled once; making a batch available is then one store of the index, so that what is measured
 /// is the device's side.
 struct BenchmarkRing: ~Copyable {
@@ -23,6 +39,8 @@ struct BenchmarkRing: ~Copyable {
   static let usedRing = GuestAddress(0x3000)
   static let indirectTables: UInt64 = 0x10000
   static let buffers: UInt64 = 0x100000
+  /// So far apart that no two buffers share a place in the processor's cache, and all of them fit into it.
+  static let bufferStride: UInt64 = 576
   static let memoryByteCount: UInt64 = 16 << 20
 
   private let available: MemoryWindow
@@ -66,7 +84,7 @@ struct BenchmarkRing: ~Copyable {
     _ memory: GuestMemory, descriptor: Int, of table: GuestAddress, hasNext: Bool, next: Int
   ) throws {
     let address = GuestAddress(table.rawValue + UInt64(descriptor * 16))
-    try memory.write(buffers + UInt64(descriptor * 4096), at: address)
+    try memory.write(buffers + UInt64(descriptor) * bufferStride, at: address)
     let word = UInt64(512) | (hasNext ? 1 << 32 : 0) | UInt64(hasNext ? next : 0) << 48
     try memory.write(word, at: GuestAddress(address.rawValue + 8))
   }

@@ -1,5 +1,6 @@
 import DeviceState
 import GuestRAM
+import LinuxIO
 import VirtioCore
 import Virtqueue
 
@@ -15,44 +16,56 @@ struct Contender {
 struct BrokenRing: Error {}
 
 enum Contenders {
-  static func all(_ shape: Shape) throws -> [Contender] {
-    [
-      try floor(shape, isChecking: false), try floor(shape, isChecking: true), try queue("queue", shape),
-      try queue("queue, in order", shape, RingFeatures(indirectDescriptors: true, inOrder: true)),
-      try queue("queue, dirty log", shape, log: DirtyLog(coveringUpTo: GuestAddress(BenchmarkRing.memoryByteCount))),
-      try host(shape),
+  static func all(_ shape: Shape, _ work: Work) throws -> [Contender] {
+    let features = RingFeatures(indirectDescriptors: true, eventIndex: work == .reading)
+    var inOrder = features
+    inOrder.inOrder = true
+    let log = try DirtyLog(coveringUpTo: GuestAddress(BenchmarkRing.memoryByteCount))
+    return [
+      try floor(shape, work, isChecking: false), try floor(shape, work, isChecking: true),
+      try queue("queue", shape, work, features),
+      try queue("queue, in order", shape, work, inOrder),
+      try queue("queue, dirty log", shape, work, features, log: log),
+      try host(shape, work),
     ]
   }
 
-  private static func floor(_ shape: Shape, isChecking: Bool) throws -> Contender {
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: Int(BenchmarkRing.memoryByteCount), alignment: 4096)
+  private static func floor(_ shape: Shape, _ work: Work, isChecking: Bool) throws -> Contender {
     let image = try GuestMemory(byteCount: BenchmarkRing.memoryByteCount)
     _ = try BenchmarkRing(shape, memory: image)
     let bytes = try image.readBytes(Int(BenchmarkRing.memoryByteCount), at: GuestAddress(0))
-    memory.copyMemory(from: bytes, byteCount: bytes.count)
-    let box = FloorBox(Floor(memory: memory, size: BenchmarkRing.size))
+    let file = try MemoryFile.create(name: "floor", byteCount: bytes.count)
+    let memory = try Mapping(of: file, byteCount: bytes.count)
+    memory.base.copyMemory(from: bytes, byteCount: bytes.count)
+    let box = FloorBox(Floor(memory, size: BenchmarkRing.size))
     return Contender(name: isChecking ? "checking floor" : "bare floor") { batches in
-      guard box.floor.serve(batches, isChecking: isChecking) else { throw BrokenRing() }
+      guard box.floor.serve(batches, work, isChecking: isChecking) else { throw BrokenRing() }
     }
   }
 
   private static func queue(
-    _ name: String, _ shape: Shape, _ features: RingFeatures = RingFeatures(indirectDescriptors: true),
-    log: DirtyLog? = nil
+    _ name: String, _ shape: Shape, _ work: Work, _ features: RingFeatures, log: DirtyLog? = nil
   ) throws -> Contender {
     let memory = try GuestMemory(byteCount: BenchmarkRing.memoryByteCount).with(dirtyLog: log)
     let box = QueueBox(
       try SplitVirtqueue(configuration, features: features, memory: memory),
       try BenchmarkRing(shape, memory: memory))
-    return Contender(name: name) { batches in try serve(batches, &box.queue, &box.ring) }
+    return Contender(name: name) { batches in
+      switch work {
+      case .reading: try read(batches, memory, &box.queue, &box.ring)
+      case .walking: try walk(batches, &box.queue, &box.ring)
+      }
+    }
   }
 
-  private static func host(_ shape: Shape) throws -> Contender {
+  private static func host(_ shape: Shape, _ work: Work) throws -> Contender {
     let memory = try GuestMemory(byteCount: BenchmarkRing.memoryByteCount)
     // The driver wants no interrupts, so that none is counted as work.
     try memory.write(UInt16(1), at: BenchmarkRing.availableRing)
-    let box = HostBox(try BenchmarkRing(shape, memory: memory))
-    try box.host.acceptFeatures([.version1, .indirectDescriptors])
+    let box = HostBox(SummingDevice(work), try BenchmarkRing(shape, memory: memory))
+    var features: Features = [.version1, .indirectDescriptors]
+    if work == .reading { features.insert(.eventIndex) }
+    try box.host.acceptFeatures(features)
     try box.host.attach(memory)
     try box.host.startQueue(0, configuration)
     return Contender(name: "device host") { batches in
@@ -66,9 +79,9 @@ enum Contenders {
     availableRing: BenchmarkRing.availableRing, usedRing: BenchmarkRing.usedRing)
 }
 
-/// What a device does at the least: look at every buffer and give the chain back.
+/// Walks along every chain and gives it back.
 @inline(never)
-func serve(_ queue: inout SplitVirtqueue, _ total: inout UInt64) throws(VirtqueueError) {
+func walk(_ queue: inout SplitVirtqueue, _ total: inout UInt64) throws(VirtqueueError) {
   // A local, as in the floors: a sum in memory would cost more than a descriptor.
   var sum = total
   defer { total = sum }
@@ -78,12 +91,46 @@ func serve(_ queue: inout SplitVirtqueue, _ total: inout UInt64) throws(Virtqueu
   }
 }
 
-func serve(_ batches: Int, _ queue: inout SplitVirtqueue, _ ring: inout BenchmarkRing) throws(VirtqueueError) {
+/// What a device does at the least: reach every buffer and give the chain back.
+@inline(never)
+func read(_ queue: inout SplitVirtqueue, _ memory: GuestMemory, _ total: inout UInt64) throws(VirtqueueError) {
+  var sum = total
+  defer { total = sum }
+  while var chain = try queue.next() {
+    while let segment = try chain.next() { sum &+= UInt64(try firstWord(of: segment, memory)) }
+    queue.complete(chain)
+  }
+}
+
+@inline(__always)
+private func firstWord(of segment: Segment, _ memory: GuestMemory) throws(VirtqueueError) -> UInt32 {
+  guard segment.byteCount >= 4 else { throw .malformedRequest("no word in a buffer") }
+  do throws(GuestMemoryError) { return try memory.read(UInt32.self, at: segment.address) } catch {
+    throw .memory(error)
+  }
+}
+
+func walk(_ batches: Int, _ queue: inout SplitVirtqueue, _ ring: inout BenchmarkRing) throws(VirtqueueError) {
   var sum: UInt64 = 0
   for _ in 0..<batches {
     ring.refill()
-    try serve(&queue, &sum)
+    try walk(&queue, &sum)
     queue.publish()
+  }
+}
+
+func read(
+  _ batches: Int, _ memory: GuestMemory, _ queue: inout SplitVirtqueue, _ ring: inout BenchmarkRing
+) throws(VirtqueueError) {
+  var sum: UInt64 = 0
+  var notificationCount = 0
+  for _ in 0..<batches {
+    ring.refill()
+    repeat {
+      try read(&queue, memory, &sum)
+      queue.publish()
+      if queue.needsNotification() { notificationCount &+= 1 }
+    } while try queue.requestKicks()
   }
 }
 
@@ -113,10 +160,11 @@ final class QueueBox {
 }
 
 final class HostBox {
-  var host = DeviceHost(SummingDevice()) { _ in }
+  var host: DeviceHost<SummingDevice>
   var ring: BenchmarkRing
 
-  init(_ ring: consuming BenchmarkRing) {
+  init(_ device: SummingDevice, _ ring: consuming BenchmarkRing) {
+    host = DeviceHost(device) { _ in }
     self.ring = ring
   }
 }
@@ -134,13 +182,21 @@ struct SummingDevice: VirtioDevice {
   let queueSizes = [BenchmarkRing.size]
   let config: [UInt8] = []
   let state = State()
+  private let work: Work
   private var sum: UInt64 = 0
+
+  init(_ work: Work) {
+    self.work = work
+  }
 
   mutating func start(with features: Features) {}
   mutating func reset() {}
   mutating func adopt(_ state: State) throws(StateError) {}
 
   mutating func serve(_ index: Int, of queues: inout QueueSet) throws(VirtqueueError) {
-    try ring_benchmark.serve(&queues[index], &sum)
+    switch work {
+    case .reading: try read(&queues[index], queues.memory, &sum)
+    case .walking: try walk(&queues[index], &sum)
+    }
   }
 }

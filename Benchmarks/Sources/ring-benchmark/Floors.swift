@@ -1,11 +1,14 @@
-import GuestRAM
+import LinuxIO
 import Synchronization
 
 /// The same work by hand over raw pointers: what the library is compared with.
 ///
 /// Both floors follow direct descriptors and indirect tables, read each field once, write the used ring and publish its
-/// index after a batch, as the library does.
+/// index after a batch, as the library does. Where buffers are read, they also translate each buffer's address and decide
+/// by event indices on an interrupt and on kicks.
 struct Floor {
+  /// Of the same kind as the library's memory, so that neither has better pages.
+  let memory: Mapping
   let base: UnsafeMutableRawPointer
   let byteCount: UInt64
   // A driver chooses size and places, so the compiler may not know them.
@@ -18,11 +21,14 @@ struct Floor {
   var next: UInt16 = 0
   var seen: UInt16 = 0
   var used: UInt16 = 0
+  var notifiedUsed: UInt16 = 0
+  var notificationCount = 0
 
   @inline(never)
-  init(memory: UnsafeMutableRawPointer, size: UInt16) {
-    base = memory
-    byteCount = BenchmarkRing.memoryByteCount
+  init(_ memory: Mapping, size: UInt16) {
+    self.memory = memory
+    base = memory.base
+    byteCount = UInt64(memory.byteCount)
     self.size = size
     descriptors = base + Int(BenchmarkRing.descriptorTable.rawValue)
     available = base + Int(BenchmarkRing.availableRing.rawValue)
@@ -30,23 +36,30 @@ struct Floor {
   }
 
   /// Makes so many batches available and serves each; false when the ring is broken.
-  mutating func serve(_ batches: Int, isChecking: Bool) -> Bool {
+  mutating func serve(_ batches: Int, _ work: Work, isChecking: Bool) -> Bool {
     var sum: UInt64 = 0
     for _ in 0..<batches {
       index &+= BenchmarkRing.batch
-      (available + 2).store16(index)
-      if isChecking {
-        guard serveChecking(&sum) else { return false }
-      } else {
-        serveBare(&sum)
+      (available + 2).store16(index, .releasing)
+      switch (isChecking, work) {
+      case (true, .reading): guard readChecking(&sum) else { return false }
+      case (true, .walking): guard walkChecking(&sum) else { return false }
+      case (false, .reading): readBare(&sum)
+      case (false, .walking): walkBare(&sum)
       }
     }
     return true
   }
 
+  // Each work has code of its own, so that no row asks what it has to do.
+  @inline(never) private mutating func readBare(_ sum: inout UInt64) { serveBare(&sum, reads: true) }
+  @inline(never) private mutating func walkBare(_ sum: inout UInt64) { serveBare(&sum, reads: false) }
+  @inline(never) private mutating func readChecking(_ sum: inout UInt64) -> Bool { serveChecking(&sum, reads: true) }
+  @inline(never) private mutating func walkChecking(_ sum: inout UInt64) -> Bool { serveChecking(&sum, reads: false) }
+
   /// Believes everything that the driver says: no check at all. Nobody could put this before a guest.
-  @inline(never)
-  mutating func serveBare(_ total: inout UInt64) {
+  @inline(__always)
+  private mutating func serveBare(_ total: inout UInt64, reads: Bool) {
     // In locals, and so in registers, as anybody would write it by hand.
     var (next, seen, used, sum) = (next, seen, used, total)
     defer { (self.next, self.seen, self.used, total) = (next, seen, used, sum) }
@@ -67,19 +80,25 @@ struct Floor {
           index = 0
           continue
         }
-        sum &+= address &+ (word & 0xFFFF_FFFF)
+        if reads {
+          sum &+= UInt64((base + Int(truncatingIfNeeded: address)).loadUnaligned(as: UInt32.self))
+        } else {
+          sum &+= address &+ (word & 0xFFFF_FFFF)
+        }
         if word & 1 << 32 == 0 { break }
         index = Int(word >> 48)
       }
       give(head, &used)
     }
-    (usedRing + 2).store16(used)
+    (usedRing + 2).store16(used, .releasing)
+    if reads { seen = settle(seen, used) }
   }
 
   /// Makes the library's checks: the index, each next, the number of descriptors, the sum of lengths, the order of
-  /// flags, and where an indirect table lies. It has one region, one table of features and no errors to tell apart.
-  @inline(never)
-  mutating func serveChecking(_ total: inout UInt64) -> Bool {
+  /// flags, where an indirect table lies and, if it is read, a buffer. It has one region, which starts at 0, one table of
+  /// features and no errors to tell apart.
+  @inline(__always)
+  private mutating func serveChecking(_ total: inout UInt64, reads: Bool) -> Bool {
     var (next, seen, used, sum) = (next, seen, used, total)
     defer { (self.next, self.seen, self.used, total) = (next, seen, used, sum) }
     while true {
@@ -92,15 +111,20 @@ struct Floor {
       let head = (available + 4 + 2 * Int(next & (size &- 1))).load16(.relaxed)
       guard head < size else { return false }
       next &+= 1
-      guard walk(head, &sum) else { return false }
+      guard walk(head, &sum, reads: reads) else { return false }
       give(head, &used)
     }
-    (usedRing + 2).store16(used)
+    (usedRing + 2).store16(used, .releasing)
+    if reads {
+      let index = settle(seen, used)
+      guard index &- next <= size else { return false }
+      seen = index
+    }
     return true
   }
 
   @inline(__always)
-  private func walk(_ head: UInt16, _ sum: inout UInt64) -> Bool {
+  private func walk(_ head: UInt16, _ sum: inout UInt64, reads: Bool) -> Bool {
     var table = descriptors
     var count = UInt64(size)
     var left = count
@@ -129,7 +153,12 @@ struct Floor {
       guard !overflow, word & 2 << 32 >= writable else { return false }
       total = new
       writable = word & 2 << 32
-      sum &+= address &+ UInt64(length)
+      if reads {
+        guard length >= 4, address <= byteCount &- 4 else { return false }
+        sum &+= UInt64((base + Int(truncatingIfNeeded: address)).loadUnaligned(as: UInt32.self))
+      } else {
+        sum &+= address &+ UInt64(length)
+      }
       if word & 1 << 32 == 0 { return true }
       index = word >> 48
       guard index < count else { return false }
@@ -143,10 +172,25 @@ struct Floor {
     (element + 4).assumingMemoryBound(to: Atomic<UInt32>.self).pointee.store(0, ordering: .relaxed)
     used &+= 1
   }
+
+  /// After the used index was published: whether to interrupt, and a kick with the next chain (2.7.7, 2.7.10). One barrier
+  /// does for both.
+  ///
+  /// - Returns: the available index, read once more.
+  @inline(__always)
+  private mutating func settle(_ seen: UInt16, _ used: UInt16) -> UInt16 {
+    (usedRing + 4 + 8 * Int(size)).store16(seen, .relaxed)
+    atomicMemoryFence(ordering: .sequentiallyConsistent)
+    let event = (available + 4 + 2 * Int(size)).load16(.relaxed)
+    if used &- event &- 1 < used &- notifiedUsed { notificationCount &+= 1 }
+    notifiedUsed = used
+    return (available + 2).load16(.acquiring)
+  }
 }
 
 extension UnsafeMutableRawPointer {
   enum LoadOrdering { case relaxed, acquiring }
+  enum StoreOrdering { case relaxed, releasing }
 
   @inline(__always)
   func load16(_ ordering: LoadOrdering) -> UInt16 {
@@ -160,7 +204,12 @@ extension UnsafeMutableRawPointer {
   }
 
   @inline(__always)
-  func store16(_ value: UInt16) {
-    assumingMemoryBound(to: Atomic<UInt16>.self).pointee.store(value, ordering: .releasing)
+  func store16(_ value: UInt16, _ ordering: StoreOrdering) {
+    let atomic = assumingMemoryBound(to: Atomic<UInt16>.self)
+    if ordering == .releasing {
+      atomic.pointee.store(value, ordering: .releasing)
+    } else {
+      atomic.pointee.store(value, ordering: .relaxed)
+    }
   }
 }

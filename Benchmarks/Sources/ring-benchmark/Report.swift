@@ -1,8 +1,9 @@
 import Foundation
 
-/// The results of one shape, beside its floors.
+/// The results of all works and shapes, beside their floors.
 struct Report: Encodable {
   struct Row: Encodable {
+    let work: String
     let shape: String
     let contender: String
     let nanosecondsPerChain: Double
@@ -13,11 +14,12 @@ struct Report: Encodable {
 
   let rows: [Row]
 
-  init(_ results: [(Shape, [Measurement])]) {
-    rows = results.flatMap { shape, measurements in
+  init(_ results: [(Work, Shape, [Measurement])]) {
+    rows = results.flatMap { work, shape, measurements in
       measurements.map { measurement in
         Row(
-          shape: shape.name, contender: measurement.name, nanosecondsPerChain: measurement.nanoseconds,
+          work: work.rawValue, shape: shape.name, contender: measurement.name,
+          nanosecondsPerChain: measurement.nanoseconds,
           ratioToBareFloor: measurement.nanoseconds / measurements[0].nanoseconds,
           ratioToCheckingFloor: measurement.nanoseconds / measurements[1].nanoseconds,
           allocationsPerChain: Double(measurement.allocationCount) / Double(measurement.chainCount))
@@ -25,7 +27,13 @@ struct Report: Encodable {
     }
   }
 
-  var table: String {
+  var tables: String {
+    Work.allCases.map { work in
+      work.title + "\n\n" + table(rows.filter { $0.work == work.rawValue })
+    }.joined(separator: "\n\n")
+  }
+
+  private func table(_ rows: [Row]) -> String {
     let header = ["descriptors", "served by", "ns/chain", "x bare", "x checking", "allocs/chain"]
     let lines =
       [header]

@@ -12,14 +12,13 @@ enum RingBenchmark {
       FileHandle.standardError.write(Data("ring-benchmark: allocations cannot be counted here\n".utf8))
       exit(1)
     }
-    let results = try Shape.all.map { shape in
-      let contenders = try Contenders.all(shape)
-      return (
-        shape,
-        try Measuring.run(contenders, repetitions: arguments.contains("--quick") ? 5 : 40, batches: 4000)
-      )
+    let repetitions = arguments.contains("--quick") ? 5 : 40
+    let results = try Work.allCases.flatMap { work in
+      try Shape.all.map { shape in
+        (work, shape, try Measuring.run(try Contenders.all(shape, work), repetitions: repetitions, batches: 4000))
+      }
     }
     let report = Report(results)
-    print(arguments.contains("--json") ? try report.json() : report.table)
+    print(arguments.contains("--json") ? try report.json() : report.tables)
   }
 }
