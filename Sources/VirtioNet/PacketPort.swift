@@ -12,8 +12,9 @@ public protocol PacketPort: AnyObject {
   /// What it may leave undone in packets that it gives: at most this, and fewer if it likes.
   func setGivenOffloads(_ offloads: Offloads)
 
-  /// Becomes readable when there are packets again, and writable when there is room again; nil when nothing ever
-  /// comes by itself. It is watched for changes: after one, call until nothing more is got or taken.
+  /// Becomes readable or writable anew when there are packets or room again, whichever of both that is; nil when nothing
+  /// ever comes by itself. It is watched for changes (`EventLoop.Events.onlyChanges`), since nobody drains it: after one,
+  /// call until nothing more is got or taken.
   var descriptor: Int32? { get }
 
   /// Takes packets from the front of the batch: all, or until it has no room. A packet that it drops counts as taken.
