@@ -126,11 +126,11 @@ extension FrameHeaders {
   /// The tag control field of the second VLAN tag.
   public var innerTag: UInt16? { tagCount > 1 ? secondTag : nil }
 
-  /// To whom the frame goes, in the low 48 bits; the address's first byte is the highest.
+  /// To whom the frame goes.
   /// - Parameter bytes: those that the frame lies in.
-  public func destination(in bytes: borrowing [UInt8]) -> UInt64 { bytes.span.bigEndian48(at: start) }
+  public func destination(in bytes: [UInt8]) -> EthernetAddress { EthernetAddress(bytes, at: start) }
   /// From whom it comes, likewise.
-  public func source(in bytes: borrowing [UInt8]) -> UInt64 { bytes.span.bigEndian48(at: start + 6) }
+  public func source(in bytes: [UInt8]) -> EthernetAddress { EthernetAddress(bytes, at: start + 6) }
 }
 
 /// Numbers of the EtherType field.
@@ -159,12 +159,5 @@ extension Span<UInt8> {
   func bigEndian16(at offset: Int) -> UInt16 {
     let part = extracting(offset..<offset &+ 2)
     return UInt16(part[0]) << 8 | UInt16(part[1])
-  }
-
-  @inline(__always)
-  func bigEndian48(at offset: Int) -> UInt64 {
-    let part = extracting(offset..<offset &+ 6)
-    let low = UInt32(part[2]) << 24 | UInt32(part[3]) << 16 | UInt32(part[4]) << 8 | UInt32(part[5])
-    return UInt64(part[0]) << 40 | UInt64(part[1]) << 32 | UInt64(low)
   }
 }

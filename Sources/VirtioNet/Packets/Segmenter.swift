@@ -17,6 +17,8 @@ struct Segmenter {
   private let identification: UInt32
   /// The sum of the pseudo header without a length; for fragments of all the datagram.
   private let sum: InternetChecksum
+  /// In front of each segment: nothing is left to be done.
+  private var header = NetHeader()
   /// Where in `data` the next segment begins.
   private var place: Int
   private var count: UInt16 = 0
@@ -48,6 +50,7 @@ struct Segmenter {
       headersByteCount = data.lowerBound - headers.frame.lowerBound
     }
     self.sum = sum
+    self.header.bufferCount = header.bufferCount
     place = data.lowerBound
   }
 
@@ -61,7 +64,7 @@ struct Segmenter {
       let piece = place..<min(place + pieceByteCount, data.upperBound)
       guard output.hasRoom(for: headersByteCount + piece.count) else { return }
       let start = output.nextPacket
-      NetHeader().store(in: &output.bytes, at: start)
+      header.store(in: &output.bytes, at: start)
       write(bytes, piece, in: &output.bytes, at: start + NetHeader.byteCount)
       output.commit(headersByteCount + piece.count)
       place = piece.upperBound

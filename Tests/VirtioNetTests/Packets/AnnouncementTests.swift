@@ -3,7 +3,7 @@ import Testing
 @testable import VirtioNet
 
 @Suite struct AnnouncementTests {
-  static let mac: UInt64 = 0x5254_0012_3456
+  static let mac = EthernetAddress(macBytes, at: 0)
   static let macBytes: [UInt8] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56]
 
   @Test("RFC 903: a broadcast that asks for the card's own address")
@@ -27,7 +27,8 @@ import Testing
   func neighbourAdvertisement() throws {
     let address: [UInt8] = [0xFD, 0] + [UInt8](repeating: 0, count: 13) + [5]
     let allNodes: [UInt8] = [0xFF, 2] + [UInt8](repeating: 0, count: 13) + [1]
-    let frame = Announcement.neighbourAdvertisement(mac: Self.mac, address: UInt128(0xFD00) << 112 | 5)
+    let frame = try #require(Announcement.neighbourAdvertisement(mac: Self.mac, address: address))
+    #expect(Announcement.neighbourAdvertisement(mac: Self.mac, address: [10, 0, 0, 1]) == nil)
     let head = [0x33, 0x33, 0, 0, 0, 1] + Self.macBytes + [0x86, 0xDD, 0x60, 0, 0, 0, 0, 32, 58, 255]
     #expect(Array(frame[..<54]) == head + address + allNodes)
     #expect(Array(frame[54..<56]) == [136, 0])

@@ -11,8 +11,8 @@ import Testing
     let frame = TestFrame.ip4(.tcp, payload: [1, 2, 3]).complete
     let bytes = [UInt8](repeating: 0xEE, count: 7) + frame + [0xEE]
     let headers = try #require(FrameHeaders(bytes, 7..<7 + frame.count))
-    #expect(headers.destination(in: bytes) == 0x5254_0000_0002)
-    #expect(headers.source(in: bytes) == 0x5254_0000_0001)
+    #expect(headers.destination(in: bytes).rawValue == 0x5254_0000_0002)
+    #expect(headers.source(in: bytes).rawValue == 0x5254_0000_0001)
     #expect(headers.tagCount == 0 && headers.outerTag == nil)
     #expect(headers.etherType == 0x0800)
     #expect(headers.network == .ip4)

@@ -70,6 +70,19 @@ import Testing
     #expect(card.sent[1..<6].flatMap { Reference.Packet($0.frame)?.payload ?? [] } == Self.payload)
   }
 
+  @Test("5.1.6.4.1: num_buffers is every segment's")
+  func bufferCount() {
+    var card = Card(.toDriver, taken: [])
+    let frame = TestFrame.ip4(.tcp, payload: Self.payload)
+    var header = frame.header(.tcp4, size: 1000)
+    header.bufferCount = 1
+    card.add(frame.partial, header)
+    header.segmentation = .none
+    card.add(frame.partial, header)
+    card.send()
+    #expect(card.sent.map { $0.header?.bufferCount } == [1, 1, 1, 1, 1, 1])
+  }
+
   @Test("5.1.6.2.1: only what is taken of a kind is left; the congestion bit is a kind of its own")
   func kinds() {
     let cases: [(NetHeader.Segmentation, TestFrame, Offloads)] = [
