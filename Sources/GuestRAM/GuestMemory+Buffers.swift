@@ -20,6 +20,7 @@ extension GuestMemory {
   ///   - vectors: room for the list, emptied before and after; keep it to allocate nothing.
   ///   - body: makes the call and returns how many bytes it stored, from the front.
   /// - Returns: what `body` returned.
+  @inlinable
   public func fill<E: Error>(
     _ buffers: [GuestBuffer], part: Range<Int>? = nil, using vectors: inout IOVectors,
     _ body: (borrowing IOVectors) throws(E) -> Int
@@ -44,24 +45,27 @@ extension GuestMemory {
   ///   - vectors: room for the list, emptied before and after; keep it to allocate nothing.
   ///   - body: makes the call and returns how many bytes it took, from the front.
   /// - Returns: what `body` returned.
+  @inlinable
   public func drain<E: Error>(
     _ buffers: [GuestBuffer], part: Range<Int>? = nil, using vectors: inout IOVectors,
     _ body: (borrowing IOVectors) throws(E) -> Int
   ) throws(TransferError<E>) -> Int {
     defer { vectors.removeAll() }
-    do throws(GuestMemoryError) {
-      vectors.removeAll()
-      try forEachStretch(of: buffers, part?.lowerBound ?? 0, byteCount: part?.count ?? .max) {
-        (address, byteCount) throws(GuestMemoryError) in
-        try lend(address, byteCount, to: &vectors)
-      }
-    } catch {
-      throw .memory(error)
-    }
+    do throws(GuestMemoryError) { try lend(buffers, part, to: &vectors) } catch { throw .memory(error) }
     do throws(E) {
       return try body(vectors)
     } catch {
       throw .transfer(error)
+    }
+  }
+
+  /// Lists a part of the buffers, and nothing else.
+  @usableFromInline
+  func lend(_ buffers: [GuestBuffer], _ part: Range<Int>?, to vectors: inout IOVectors) throws(GuestMemoryError) {
+    vectors.removeAll()
+    try forEachStretch(of: buffers, part?.lowerBound ?? 0, byteCount: part?.count ?? .max) {
+      (address, byteCount) throws(GuestMemoryError) in
+      try lend(address, byteCount, to: &vectors)
     }
   }
 
@@ -76,7 +80,8 @@ extension GuestMemory {
     }
   }
 
-  private func mark(_ buffers: [GuestBuffer], _ start: Int, byteCount: Int) {
+  @usableFromInline
+  func mark(_ buffers: [GuestBuffer], _ start: Int, byteCount: Int) {
     guard dirtyLog != nil else { return }
     forEachStretch(of: buffers, start, byteCount: byteCount) { (address, byteCount) in
       unsafe map.log.mark(address, byteCount)

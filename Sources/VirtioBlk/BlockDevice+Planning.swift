@@ -38,14 +38,14 @@ extension BlockDevice {
     let end = store.byteCount
     guard !overflow, length % 512 == 0, place <= end, length <= end - place else { return .answer(.failed) }
     let operation = operation(place)
-    return operation.isWrite ? write([operation]) : acquire() ? .perform(operation) : .answer(.failed)
+    return operation.isWrite ? write(.perform(operation)) : acquire() ? .perform(operation) : .answer(.failed)
   }
 
   /// What changes the medium is followed by a flush where the driver counts on it (5.2.6.2).
-  private mutating func write(_ operations: [BlockOperation]) -> BlockPlan {
+  private mutating func write(_ plan: BlockPlan) -> BlockPlan {
     guard !store.isReadOnly, acquire() else { return .answer(.failed) }
-    if isWriteThrough { return flushFailure == nil ? .performAll(operations + [.flush]) : .answer(.failed) }
-    return operations.count == 1 ? .perform(operations[0]) : .performAll(operations)
+    guard isWriteThrough else { return plan }
+    return flushFailure == nil ? .performAll(plan.operations + [.flush]) : .answer(.failed)
   }
 
   /// Answers `VIRTIO_BLK_T_GET_ID`: 20 bytes, padded with zeros.
@@ -81,7 +81,7 @@ extension BlockDevice {
       if range.isEmpty { continue }
       operations.append(isDiscard ? .discard(range) : .writeZeroes(range, mayUnmap: segment.mayUnmap))
     }
-    return write(operations)
+    return write(operations.count == 1 ? .perform(operations[0]) : .performAll(operations))
   }
 
   private mutating func readSegments(_ byteCount: Int, _ memory: GuestMemory) -> [BlockSegment]? {

@@ -10,13 +10,21 @@ extension BlockDevice {
 
   public mutating func serve(_ index: Int, of queues: inout QueueSet) throws(VirtqueueError) {
     let memory = queues.memory
+    if try serveBatch(index, &queues[index], memory) { queues.serveNext(index) }
+  }
+
+  /// - Returns: whether there may be more.
+  private mutating func serveBatch(
+    _ index: Int, _ queue: inout SplitVirtqueue, _ memory: GuestMemory
+  ) throws(VirtqueueError) -> Bool {
     var count = 0
     var byteCount = 0
-    while let chain = try queues[index].next() {
-      byteCount += try serve(chain, index, &queues[index], memory)
+    while let chain = try queue.next() {
+      byteCount += try serve(chain, index, &queue, memory)
       count += 1
-      if count == Self.batchCount || byteCount >= Self.batchByteCount { return queues.serveNext(index) }
+      if count == Self.batchCount || byteCount >= Self.batchByteCount { return true }
     }
+    return false
   }
 
   /// The workers have finished something.
