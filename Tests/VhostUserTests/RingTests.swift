@@ -142,7 +142,7 @@ import VirtioCore
     try first.offer([1])
     try first.kickDevice(frontend)
     if enables { try frontend.send(Wire.setVringEnable, words(0, 0)) }
-    try first.memory.file.writeAll([UInt8](repeating: 0x5a, count: 0x8000), at: GuestDriver.ringRegion.offset)
+    try first.fillRings(with: 0x5a)
     if enables { frontend.device.wake() }
     #expect(try first.usedIndex() == 0x5a5a)
 
