@@ -101,6 +101,7 @@ extension Session where Device: ~Copyable {
   private func kicked(_ ring: Ring) throws(VhostUserError) {
     ring.isStarted = true
     if device.host.isRunning(ring.index) { return serve(ring) }
+    if !ring.isEnabled { return try discard(ring) }
     try openRings()
   }
 
@@ -143,7 +144,21 @@ extension Session where Device: ~Copyable {
   /// Lets the device serve a ring or not, be it started or stopped.
   func enable(_ ring: Ring, _ isEnabled: Bool) throws(VhostUserError) {
     ring.isEnabled = isEnabled
-    if !isEnabled { try close(ring) }
+    guard !isEnabled else { return }
+    try close(ring)
+    try discard(ring)
+  }
+
+  /// Gives back unread what is on a ring that is started but disabled, if that is the device's way. Only then, and with each
+  /// kick: in between, the ring is not looked at.
+  private func discard(_ ring: Ring) throws(VhostUserError) {
+    guard ring.isStarted, !isResting, !device.host.features.isEmpty, ring.isPlaced(in: table), let table,
+      let configuration = try ring.configuration(in: table)
+    else { return }
+    try noticeOtherDriver(of: ring)
+    ring.nextAvailable = try host { () throws(HostError) in
+      try device.host.discardBuffers(ofQueue: ring.index, configuration)
+    }
   }
 
   /// Stops a ring for `GET_VRING_BASE`: everything that was taken from it has been given back by then.
