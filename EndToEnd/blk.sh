@@ -1,8 +1,8 @@
 # What the checks of block devices share: the back-end, its image, and real kernels that use it. Sourced after lib.sh.
 # The back-end is `virtiokit blk`, or a command that the option --backend names, in which @SOCKET@, @IMAGE@, @FORMAT@ and
 # @CONTROL@ stand for what the check uses; `--backend stand-in` is qemu-storage-daemon.
-here=$root/EndToEnd
-socket=$work/socket control=$work/control keys=$work/keys console=$work/console
+. "$(dirname "${BASH_SOURCE[0]}")/guests.sh"
+socket=$work/socket control=$work/control
 backend= parts=()
 while [ $# -gt 0 ]; do
   case $1 in
@@ -32,100 +32,21 @@ serve() {
   command=${command//@IMAGE@/$1}
   command=${command//@FORMAT@/${2:-raw}}
   command=${command//@CONTROL@/$control}
-  # A back-end that was killed leaves its socket, and nobody behind it.
-  listening() { [ -S "$socket" ] && grep -q " 00010000 .* $socket\$" /proc/net/unix; }
-  setsid setpriv --pdeathsig KILL bash -c "exec $command" </dev/null >>"$work/backend.log" 2>&1 &
-  server=$!
-  groups+=("$server")
-  wait_for 10 listening || { cat "$work/backend.log" >&2; fail "no socket from: $command"; }
-}
-
-# stop_server: SIGTERM must end it, and well.
-stop_server() {
-  kill -TERM "$server"
-  local status=0
-  wait "$server" || status=$?
-  [ "$status" -eq 0 ] || { cat "$work/backend.log" >&2; fail "the back-end ended with status $status"; }
+  start_server "$command" "$socket"
 }
 
 # control WORD...: one command to our back-end.
 control() { "$program" ctl --control "$control" "$@"; }
 
-kill_server() {
-  kill -9 "$server"
-  wait "$server" 2>/dev/null || true
-}
-
 allocated_kib() { echo $(($(stat -c '%b * %B' "$1") / 1024)); }
 
 # boot_uml INITRD: a User-Mode Linux guest with the back-end's disk.
-boot_uml() {
-  local try
-  # This kernel sometimes dies before its first line, mostly on busy machines: then it is started again.
-  for try in 1 2 3; do
-    start_guest setarch -R linux.uml mem=192M initrd="$1" uml_dir="$work" umid="guest${#groups[@]}" con=null con0=fd:0,fd:1 \
-      quiet virtio_uml.device="$socket:2"
-    speaks_or_gone() { [ -s "$console" ] || ! kill -0 "$guest"; }
-    wait_for 30 speaks_or_gone || true
-    [ ! -s "$console" ] || return 0
-    kill -9 -- "-$guest" 2>/dev/null || true
-    echo "$check: User-Mode Linux ended without a word; started again" >&2
-  done
-}
+boot_uml() { start_uml "$1" quiet virtio_uml.device="$socket:2"; }
 
-# boot_qemu INITRD [DEVICE-OPTIONS]: Debian's kernel, in the folder `kernel`, on an emulated processor with the back-end's
-# disk.
+# boot_qemu INITRD [DEVICE-OPTIONS]: a QEMU guest with the back-end's disk.
 boot_qemu() {
-  start_guest qemu-system-x86_64 -machine q35,accel=tcg,memory-backend=ram -cpu max -smp 2 -m 192M \
-    -object memory-backend-memfd,id=ram,size=192M,share=on -nodefaults -no-user-config -display none -no-reboot \
-    -serial stdio -kernel "$kernel"/boot/vmlinuz-* -initrd "$1" -append "console=ttyS0 panic=-1 quiet" \
-    -chardev "socket,id=disk,path=$socket,reconnect=1" -device "vhost-user-blk-pci,chardev=disk${2:+,$2}"
+  start_qemu "$1" -chardev "socket,id=disk,path=$socket,reconnect=1" -device "vhost-user-blk-pci,chardev=disk${2:+,$2}"
 }
-
-# start_guest COMMAND...: in a process group of its own, since a guest may be several processes.
-start_guest() {
-  rm -f "$keys"
-  mkfifo "$keys"
-  setsid setpriv --pdeathsig KILL "$@" <>"$keys" >"$console" 2>&1 &
-  guest=$!
-  groups+=("$guest")
-}
-
-guest_failed() {
-  tail -n 40 "$console" >&2
-  [ ! -s "$work/backend.log" ] || tail -n 20 "$work/backend.log" >&2
-  fail "$*"
-}
-
-# await SECONDS WORD: until the guest has printed guest-WORD at the start of a line.
-await() {
-  said_or_gone() { grep -q "^guest-$1" "$console" || ! kill -0 "$guest"; }
-  wait_for "$1" said_or_gone "$2" || guest_failed "the guest did not get to '$2' in $1 s"
-  grep -q "^guest-$2" "$console" || guest_failed "the guest ended before '$2'"
-}
-
-# go_on WORD: lets a guest go on that waits for the line "after WORD". A serial console may lose what comes while the
-# guest is busy, so it is said until the guest has heard it.
-go_on() {
-  local tries=0
-  until grep -q "^guest-after $1" "$console"; do
-    [ "$tries" -lt 30 ] && kill -0 "$guest" || guest_failed "the guest does not hear 'after $1'"
-    # A line end first, for what may be left of a line that was lost in part.
-    printf '\nafter %s\n' "$1" >"$keys"
-    wait_for 1 grep -q "^guest-after $1" "$console" || tries=$((tries + 1))
-  done
-}
-
-# end_of_guest SECONDS: until it has powered off, and well.
-end_of_guest() {
-  await "$1" exit
-  wait_for 20 sh -c "! kill -0 $guest" || guest_failed "the guest did not power off"
-  grep -q '^guest-exit 0' "$console" || guest_failed "what the guest saw is not right"
-  ! grep -E "is not a head|I/O error|Buffer I/O|EXT4-fs error" "$console" >&2 || guest_failed "the guest's kernel complained"
-}
-
-# said WORD: what the guest printed behind guest-WORD, without the console's line ends.
-said() { tr -d '\r' <"$console" | sed -n "s/^guest-$1 //p"; }
 
 # flat IMAGE FORMAT: sets `raw` to a raw image with the same content.
 flat() {

@@ -33,6 +33,9 @@ final class Ring {
   /// Whether size and place are known.
   var isComplete: Bool { size != nil && addresses != nil }
 
+  /// Whether a driver has set it up, and its front-end has not stopped it since.
+  var isInUse: Bool { isComplete && restingBase == nil }
+
   /// Forgets where the ring is and how far it has come, but not how its front-end is reached.
   ///
   /// What is noted as in flight is forgotten too, for the chains of a driver that is gone concern nobody.

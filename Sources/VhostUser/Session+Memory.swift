@@ -51,6 +51,8 @@ extension Session where Device: ~Copyable {
   }
 
   func use(_ table: MemoryTable?) throws(VhostUserError) {
+    // The driver's own rings may be overwritten by now, and must not be opened in the new table.
+    if isDriverInDoubt { try forgetDriver() }
     for ring in rings where !ring.isPlaced(in: table) { try close(ring) }
     self.table = table
     if table != nil { return try attachMemory() }

@@ -38,7 +38,8 @@ extension Session where Device: ~Copyable {
     case .setStatus: message.payload.allSatisfy { $0 == 0 }
     case .getVringBase, .setVringNum, .setVringAddr, .setVringBase, .setVringEnable:
       // A message about a ring starts with its number; one that is too short is refused when it is taken apart.
-      message.payload.count >= 4 && device.host.isRunning(Int(clamping: message.ringNumber))
+      isDriverInDoubt || (message.payload.count >= 4 && device.host.isRunning(Int(clamping: message.ringNumber)))
+    case .setConfig: isDriverInDoubt
     default: false
     }
   }

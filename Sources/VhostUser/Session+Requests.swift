@@ -120,12 +120,11 @@ extension Session where Device: ~Copyable {
   private func setFeatures(_ bits: UInt64) throws(VhostUserError) {
     let chosen = Features(low: bits & ~offeredBits)
     guard chosen.isSubset(of: device.host.offeredFeatures) else { throw .featuresNotOffered(bits) }
-    let isLogging = bits & offeredBits & Self.logBit != 0
-    // User-Mode Linux does not say when a driver goes: the next one chooses its features with the rings still started.
-    // A front-end that only begins or ends to log what its driver has written means no other driver.
-    let isSameDriver = isLogging != self.isLogging && chosen == device.host.features
-    if rings.contains(where: \.isStarted), !isSameDriver { try resetDevice() }
+    if chosen != device.host.features, rings.contains(where: \.isStarted) { try resetDevice() }
     try host { () throws(HostError) in try device.host.acceptFeatures(chosen) }
+    let isLogging = bits & offeredBits & Self.logBit != 0
+    // A front-end that only begins or ends to log what its driver has written has the same driver.
+    isDriverInDoubt = isLogging == self.isLogging && rings.contains(where: \.isInUse)
     try setLogging(isLogging)
     guard bits & Self.protocolFeaturesBit == 0 else { return }
     for ring in rings { try enable(ring, true) }
@@ -150,6 +149,7 @@ extension Session where Device: ~Copyable {
   }
 
   private func setConfig(_ config: ConfigPayload) throws(VhostUserError) {
+    if isDriverInDoubt { try forgetDriver() }
     try host { () throws(HostError) in try device.host.writeConfig(config.bytes, at: Int(config.offset)) }
   }
 
@@ -178,6 +178,7 @@ extension Session where Device: ~Copyable {
   /// Back to the state in which a driver finds the device. What is known of memory stays.
   func resetDevice() throws(VhostUserError) {
     device.host.reset()
+    isDriverInDoubt = false
     status = []
     for ring in rings {
       try enable(ring, false)

@@ -46,9 +46,10 @@ extension Session where Device: ~Copyable {
   private func setAddresses(_ addresses: VringAddresses) throws(VhostUserError) {
     let ring = try ring(addresses.index)
     guard let table else { throw .noMemoryTable }
-    guard ring.addresses != addresses else { return }
     // Where it is logged may change while the ring runs, and then it goes on.
-    if ring.addresses?.haveSamePlaces(as: addresses) == true { try close(ring) } else { try stop(ring) }
+    if ring.addresses?.haveSamePlaces(as: addresses) == true { isDriverInDoubt = false } else { try stop(ring) }
+    guard ring.addresses != addresses else { return }
+    try close(ring)
     ring.addresses = addresses
     _ = try ring.configuration(in: table)
   }
@@ -100,6 +101,7 @@ extension Session where Device: ~Copyable {
   private func kicked(_ ring: Ring) throws(VhostUserError) {
     ring.isStarted = true
     if device.host.isRunning(ring.index) { return serve(ring) }
+    if !ring.isEnabled { return try discard(ring) }
     try openRings()
   }
 
@@ -120,15 +122,7 @@ extension Session where Device: ~Copyable {
     }
   }
 
-  /// A front-end stops its rings in the same way when the guest pauses and when its driver goes.
-  private func noticeOtherDriver(of ring: Ring) throws(VhostUserError) {
-    // Who broke the device has to be another than who starts it: nobody goes on with a queue that it broke.
-    let isBroken = device.host.isBroken
-    guard let base = ring.restingBase.take(), base != ring.nextAvailable || isBroken, !hasOpenRings else { return }
-    try host { () throws(HostError) in try device.host.restartModel() }
-  }
-
-  private var hasOpenRings: Bool { rings.contains { device.host.isRunning($0.index) } }
+  var hasOpenRings: Bool { rings.contains { device.host.isRunning($0.index) } }
 
   /// Whether a ring has been started since the last reset.
   var hasServed: Bool {
@@ -137,10 +131,11 @@ extension Session where Device: ~Copyable {
 
   /// Stops all rings where they are, as before the guest pauses or migrates, or its driver goes.
   func suspend() throws(VhostUserError) {
-    for ring in rings where ring.isStarted { try rest(ring) }
+    for ring in rings where ring.isStarted || ring.isComplete { try rest(ring) }
   }
 
   private func rest(_ ring: Ring) throws(VhostUserError) {
+    isDriverInDoubt = false
     try close(ring)
     ring.isStarted = false
     ring.restingBase = ring.nextAvailable
@@ -149,7 +144,21 @@ extension Session where Device: ~Copyable {
   /// Lets the device serve a ring or not, be it started or stopped.
   func enable(_ ring: Ring, _ isEnabled: Bool) throws(VhostUserError) {
     ring.isEnabled = isEnabled
-    if !isEnabled { try close(ring) }
+    guard !isEnabled else { return }
+    try close(ring)
+    try discard(ring)
+  }
+
+  /// Gives back unread what is on a ring that is started but disabled, if that is the device's way. Only then, and with each
+  /// kick: in between, the ring is not looked at.
+  private func discard(_ ring: Ring) throws(VhostUserError) {
+    guard ring.isStarted, !isResting, !device.host.features.isEmpty, ring.isPlaced(in: table), let table,
+      let configuration = try ring.configuration(in: table)
+    else { return }
+    try noticeOtherDriver(of: ring)
+    ring.nextAvailable = try host { () throws(HostError) in
+      try device.host.discardBuffers(ofQueue: ring.index, configuration)
+    }
   }
 
   /// Stops a ring for `GET_VRING_BASE`: everything that was taken from it has been given back by then.
@@ -165,6 +174,7 @@ extension Session where Device: ~Copyable {
 
   /// Stops a ring that is set up anew; one that is not yet complete stays kicked.
   private func stop(_ ring: Ring) throws(VhostUserError) {
+    try noticeOtherDriver(settingUp: ring)
     try close(ring)
     if ring.isComplete { ring.isStarted = false }
   }

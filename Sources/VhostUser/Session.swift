@@ -38,6 +38,9 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
   /// Whether guest memory must be left alone until the front-end can provide its pages.
   var isResting = false
 
+  /// Whether features came again while rings were in use: the next message about rings or memory shows whose they are.
+  var isDriverInDoubt = false
+
   /// A message that waits for the requests in flight; none behind it is read meanwhile.
   var keptMessage: Message?
 

@@ -31,9 +31,7 @@ extension DeviceHost where Device: ~Copyable {
   public mutating func startQueue(_ index: Int, _ configuration: QueueConfiguration) throws(HostError) {
     try checkIndex(index)
     guard queues.slots[index] == nil else { throw .queueRunning(index) }
-    try checkSize(configuration.size, of: index)
-    guard let memory = queues.attached else { throw .noMemory }
-    let slot = try open(configuration, in: memory)
+    let slot = try openQueue(index, configuration)
     if stepsTaken.isEmpty { try start() }
     arrivedState = nil
     if isStarted { device.resetQueue(index) }
@@ -102,6 +100,12 @@ extension DeviceHost where Device: ~Copyable {
     let count = slot.inFlightCount
     guard count == 0 || isBroken else { throw .chainsInFlight(queue: index, count: count) }
     return slot.restingIndex
+  }
+
+  func openQueue(_ index: Int, _ configuration: QueueConfiguration) throws(HostError) -> QueueSet.Slot {
+    try checkSize(configuration.size, of: index)
+    guard let memory = queues.attached else { throw .noMemory }
+    return try open(configuration, in: memory)
   }
 
   func open(_ configuration: QueueConfiguration, in memory: GuestMemory) throws(HostError) -> QueueSet.Slot {

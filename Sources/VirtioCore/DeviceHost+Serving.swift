@@ -178,7 +178,7 @@ extension DeviceHost where Device: ~Copyable {
 
   /// The driver broke a rule that the device cannot go on after: 2.1.2 asks for the status bit and for a configuration
   /// change notification.
-  private mutating func fail(_ error: VirtqueueError, queue: Int?) {
+  mutating func fail(_ error: VirtqueueError, queue: Int?) {
     guard !isBroken else { return }
     failure = error
     status.insert(.needsReset)

@@ -33,6 +33,10 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
   /// Whether somebody else, such as a thread, is at requests of this device, and will have the model woken when done.
   var hasWorkElsewhere: Bool { get }
 
+  /// Whether buffers of a queue that a transport has disabled are given back unread, instead of waiting until it is enabled:
+  /// as for a network device's transmit queues, whose packets are to be dropped.
+  func discardsWhileDisabled(_ index: Int) -> Bool
+
   /// The driver made buffers available on a queue.
   ///
   /// Other queues may be used too if `isRunning`. Take `&queues[index]` once for a batch, not for each chain.
@@ -63,5 +67,6 @@ extension VirtioDevice where Self: ~Copyable {
   public mutating func resetQueue(_ index: Int) {}
   public mutating func setRunning(_ isRunning: Bool) {}
   public var hasWorkElsewhere: Bool { false }
+  public func discardsWhileDisabled(_ index: Int) -> Bool { false }
   public mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int) {}
 }

@@ -34,6 +34,8 @@ public struct EchoDevice: ~Copyable, VirtioDevice {
   public var afterServing: (Int) -> Void = { _ in }
   /// What `wake` makes the operator's number; nil for no change.
   public var news: UInt32?
+  /// Queues whose chains are dropped while they are disabled.
+  public var discarding: Set<Int> = []
   /// The configuration space's first number.
   public var operatorNumber: UInt32 = 0
 
@@ -54,6 +56,8 @@ public struct EchoDevice: ~Copyable, VirtioDevice {
       (0..<4).map { UInt8(truncatingIfNeeded: number >> (8 * $0)) }
     }
   }
+
+  public func discardsWhileDisabled(_ index: Int) -> Bool { discarding.contains(index) }
 
   public mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int) {
     for (place, byte) in zip(offset..., bytes) where place >= 4 {

@@ -39,10 +39,14 @@ struct EchoDevice: VirtioDevice {
   var isAsynchronous = false
   /// Whether somebody else is at what is kept, and no broken ring keeps it from that.
   var isElsewhere = false
+  /// Queues whose chains are dropped while they are disabled.
+  var discarding: Set<Int> = []
   private(set) var requests: [Request] = []
   private var finishedCount = 0
 
   var hasWorkElsewhere: Bool { isElsewhere && !requests.isEmpty }
+
+  func discardsWhileDisabled(_ index: Int) -> Bool { discarding.contains(index) }
 
   mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int) {
     config.replaceSubrange(offset..<offset + bytes.count, with: bytes)

@@ -209,6 +209,11 @@ struct Witness: ~Copyable {
     file = try MemoryFile.create(name: "witness-\(UUID().uuidString.prefix(12))", byteCount: byteCount)
   }
 
+  /// The same file again.
+  init(sharing other: borrowing Witness) throws {
+    file = try other.file.duplicate()
+  }
+
   var number: Int32 { file.rawValue }
 
   /// How many descriptors and mappings of this file the process has besides this one.

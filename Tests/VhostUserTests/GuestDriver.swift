@@ -24,6 +24,13 @@ final class GuestDriver {
     memory = try Witness(byteCount: 0x80000)
   }
 
+  /// Another ring of the same driver, with kicks of its own.
+  init(sharing other: GuestDriver) throws {
+    kick = try Eventfd()
+    call = try UnixSocket.pair()
+    memory = try Witness(sharing: other.memory)
+  }
+
   static func table() -> [UInt8] {
     words(2, 0)
       + [ringRegion, dataRegion].flatMap {
@@ -75,6 +82,11 @@ final class GuestDriver {
     try memory.file.writeAll([UInt8(2 * slot), 0], at: place)
     available &+= 1
     try memory.file.writeAll([UInt8(available & 0xff), UInt8(available >> 8)], at: table + 0x1000 + 2)
+  }
+
+  /// Overwrites both rings, as a guest does that has given them up.
+  func fillRings(with byte: UInt8) throws {
+    try memory.file.writeAll([UInt8](repeating: byte, count: 0x8000), at: Self.ringRegion.offset)
   }
 
   /// Says that buffers are available up to an index, true or not.

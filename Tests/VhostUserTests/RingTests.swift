@@ -55,6 +55,53 @@ import VirtioCore
     #expect(try driver.usedIndex() == 1)
   }
 
+  @Test(
+    "a ring that is started but disabled gives back unread what its device drops, and is not looked at without a kick")
+  func discard() throws {
+    let frontend = try Frontend()
+    let driver = try GuestDriver()
+    frontend.device.update { $0.discarding = [0] }
+    try frontend.negotiate()
+    try driver.setUp(frontend)
+    try driver.offer([1])
+    #expect(try driver.usedIndex() == 0)
+    try driver.kickDevice(frontend)
+    #expect(try driver.usedIndex() == 1)
+    #expect(try driver.answer(0, byteCount: 1) == [0])
+    #expect(try driver.calls() > 0)
+    #expect(frontend.device.update { $0.startCount } == 0)
+
+    try frontend.send(Wire.setVringEnable, words(0, 1))
+    try driver.offer([7])
+    try driver.kickDevice(frontend)
+    #expect(try driver.answer(1, byteCount: 1) == [8])
+
+    // What no kick was asked for is dropped with the message; what comes later waits for its kick.
+    try driver.offer([3])
+    try frontend.send(Wire.setVringEnable, words(0, 0))
+    #expect(try driver.usedIndex() == 3)
+    #expect(try driver.answer(2, byteCount: 1) == [0])
+    try driver.offer([4])
+    try frontend.send(Wire.setOwner)
+    frontend.device.wake()
+    #expect(try driver.usedIndex() == 3)
+    #expect(try frontend.ask(Wire.getVringBase, words(0, 0)) == words(0, 3))
+    #expect(frontend.device.update { [$0.startCount, Int($0.state.echoed)] } == [1, 1])
+  }
+
+  @Test("a disabled ring that is broken breaks the device, and the connection lives on")
+  func discardBroken() throws {
+    let frontend = try Frontend()
+    let driver = try GuestDriver()
+    frontend.device.update { $0.discarding = [0] }
+    try frontend.negotiate()
+    try driver.setUp(frontend)
+    try driver.claimAvailable(0x7fff)
+    try driver.kickDevice(frontend)
+    #expect(frontend.brokenCount == 1)
+    #expect(try frontend.ask(Wire.getStatus).number & 64 != 0)
+  }
+
   @Test("SET_FEATURES without bit 30 enables all rings, also when it comes second")
   func featuresTwice() throws {
     let frontend = try Frontend()
@@ -142,7 +189,7 @@ import VirtioCore
     try first.offer([1])
     try first.kickDevice(frontend)
     if enables { try frontend.send(Wire.setVringEnable, words(0, 0)) }
-    try first.memory.file.writeAll([UInt8](repeating: 0x5a, count: 0x8000), at: GuestDriver.ringRegion.offset)
+    try first.fillRings(with: 0x5a)
     if enables { frontend.device.wake() }
     #expect(try first.usedIndex() == 0x5a5a)
 

@@ -151,6 +151,37 @@ struct QueueSetupTests {
     #expect(try bench.rings[0].publishedUsedIndex == 1)
   }
 
+  @Test(
+    "Buffers of a queue that is not started are given back unread where the model drops them", arguments: [true, false])
+  func discarding(eventIndex: Bool) throws {
+    var bench = try DeviceBench(EchoDevice(), index: 0xFFFE)
+    try bench.start(eventIndex ? [.version1, .eventIndex] : [.version1], queues: [])
+    for slot in 0..<3 { try bench.send([7], slot: UInt64(slot)) }
+    var configuration = try bench.rings[0].configuration()
+    #expect(try bench.host.discardBuffers(ofQueue: 0, configuration) == 0xFFFE)
+    #expect(bench.notifications.take() == [])
+
+    bench.host.update { $0.discarding = [0] }
+    let calls = bench.host.device.calls
+    configuration.nextAvailable = try bench.host.discardBuffers(ofQueue: 0, configuration)
+    #expect(configuration.nextAvailable == 1)
+    #expect(try bench.rings[0].takeAllUsed().map(\.byteCount) == [0, 0, 0])
+    #expect(bench.notifications.take() == [.queue(0)])
+    #expect(bench.host.device.calls == calls)
+    let index = bench.rings[0].availableIndex
+    try bench.send([7])
+    #expect(try bench.rings[0].wantsKick(since: index, eventIndex: eventIndex))
+    #expect(try bench.host.discardBuffers(ofQueue: 0, configuration) == 2)
+    configuration.nextAvailable = 2
+
+    _ = bench.notifications.take()
+    #expect(try bench.host.discardBuffers(ofQueue: 0, configuration) == 2)
+    #expect(bench.notifications.take() == [])
+    try bench.host.startQueue(0, configuration)
+    let error = refusal { () throws(HostError) in try bench.host.discardBuffers(ofQueue: 0, configuration) }
+    #expect(error == .queueRunning(0))
+  }
+
   @Test("A model does not take from a queue that is disabled, but gives back what it had")
   func disabledInFlight() throws {
     var bench = try DeviceBench(EchoDevice())
