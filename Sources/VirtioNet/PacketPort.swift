@@ -13,7 +13,7 @@ public protocol PacketPort: AnyObject {
   func setGivenOffloads(_ offloads: Offloads)
 
   /// Becomes readable or writable anew when there are packets or room again, whichever of both that is; nil when nothing
-  /// ever comes by itself. It is watched for changes (`EventLoop.Events.onlyChanges`), since nobody drains it: after one,
+  /// ever comes by itself. It is watched for changes (`EventLoop.Events.onChange`), since nobody drains it: after one,
   /// call until nothing more is got or taken.
   var descriptor: Int32? { get }
 
