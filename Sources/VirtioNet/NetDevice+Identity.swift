@@ -49,13 +49,13 @@ extension NetDevice {
   private mutating func sendAnnouncements(of address: EthernetAddress) {
     guard let port = ports.first, fields.isLinkUp else { return }
     var batch = PacketBatch()
-    batch.append(Announcement.reverseRequest(mac: address.rawValue)[...])
+    batch.append(Announcement.reverseRequest(mac: address)[...])
     for name in names.ipv4 {
-      batch.append(Announcement.gratuitousRequest(mac: address.rawValue, address: name)[...])
+      batch.append(Announcement.gratuitousRequest(mac: address, address: name)[...])
     }
     for name in names.ipv6 {
-      let number = name.reduce(0 as UInt128) { $0 << 8 | UInt128($1) }
-      batch.append(Announcement.neighbourAdvertisement(mac: address.rawValue, address: number)[...])
+      guard let frame = Announcement.neighbourAdvertisement(mac: address, address: name) else { continue }
+      batch.append(frame[...])
     }
     port.send(&batch)
   }

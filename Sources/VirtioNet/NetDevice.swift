@@ -53,7 +53,7 @@ public struct NetDevice: ~Copyable, VirtioDevice {
 
   /// Pairs of receive and transmit queues, and a control queue behind the last pair that is in use.
   public var queueSizes: [UInt16] {
-    [UInt16](repeating: options.queueSize, count: 2 * lanes.count) + (options.controlQueue ? [64] : [])
+    [UInt16](repeating: options.queueSize, count: 2 * lanes.count + (options.controlQueue ? 1 : 0))
   }
 
   /// All 24 bytes, whatever is negotiated.
