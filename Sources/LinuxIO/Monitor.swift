@@ -4,13 +4,13 @@ import Glibc
 ///
 /// A thread waits on a `WakeUp`, and whoever changes the state wakes those whose turn it may be. Nothing is missed: the
 /// state is looked at under the lock before every wait.
-@safe public final class Monitor<State>: Sendable {
+@safe public final class Monitor<State: ~Copyable>: Sendable {
   // SAFETY: allocated and initialised in init, destroyed and freed in deinit; `state` is touched under `lock` alone.
   nonisolated(unsafe) private let lock: UnsafeMutablePointer<pthread_mutex_t>
   nonisolated(unsafe) private let state: UnsafeMutablePointer<State>
 
   /// - Parameter state: what is shared, before anybody shares it.
-  public init(_ state: sending State) {
+  public init(_ state: consuming sending State) {
     unsafe lock = .allocate(capacity: 1)
     unsafe lock.initialize(to: pthread_mutex_t())
     unsafe pthread_mutex_init(lock, nil)

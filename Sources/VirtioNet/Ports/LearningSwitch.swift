@@ -1,5 +1,4 @@
 public import LinuxIO
-import Synchronization
 
 /// What a `LearningSwitch` bounds, for all of its ports alike.
 public struct SwitchOptions: Equatable, Sendable {
@@ -36,7 +35,7 @@ public struct SwitchEntry: Equatable, Sendable {
 /// What a driver has left undone in a packet stays undone, for the receiving card.
 public final class LearningSwitch: Sendable {
   public let options: SwitchOptions
-  private let state: Mutex<SwitchState>
+  private let state: Monitor<SwitchState>
   private let clock: @Sendable () -> UInt64
 
   public convenience init(_ options: SwitchOptions = SwitchOptions()) {
@@ -47,7 +46,7 @@ public final class LearningSwitch: Sendable {
   init(_ options: SwitchOptions, clock: @escaping @Sendable () -> UInt64) {
     self.options = options
     self.clock = clock
-    state = Mutex(SwitchState(options))
+    state = Monitor(SwitchState(options))
   }
 
   /// Makes a port for a card; it is there for as long as the port lives, or until it is removed.

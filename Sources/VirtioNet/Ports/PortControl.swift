@@ -1,5 +1,4 @@
 import LinuxIO
-import Synchronization
 
 /// What is set of a port, for any thread, while it is in use.
 public final class PortControl<Settings: Equatable & Sendable>: Sendable {
@@ -8,12 +7,12 @@ public final class PortControl<Settings: Equatable & Sendable>: Sendable {
     var changeCount = 0
   }
 
-  private let state: Mutex<State>
+  private let state: Monitor<State>
   /// Gives the port's card a sign to call, for a change too.
   let timer: Timer
 
   init(_ settings: Settings) throws(LinuxError) {
-    state = Mutex(State(settings: settings))
+    state = Monitor(State(settings: settings))
     timer = try Timer()
   }
 

@@ -1,5 +1,4 @@
 import LinuxIO
-import Synchronization
 
 /// What passes between a `ThreadedPort`'s card and its thread.
 final class PortExchange: Sendable {
@@ -38,7 +37,7 @@ final class PortExchange: Sendable {
     var lateCount: UInt64 = 0
   }
 
-  private let state = Mutex(State())
+  private let state = Monitor(State())
   private let cardSign: Eventfd
   private let threadSign: Eventfd
   private let opening: Semaphore

@@ -1,5 +1,4 @@
 import LinuxIO
-import Synchronization
 
 /// The packets that wait for one card of a switch. Any thread adds, and the card's takes.
 final class SwitchQueue: Sendable {
@@ -11,12 +10,12 @@ final class SwitchQueue: Sendable {
     var isClosed = false
   }
 
-  private let state: Mutex<State>
+  private let state: Monitor<State>
   private let sign: Eventfd
 
   init(packetCount: Int, byteCount: Int) throws(LinuxError) {
     sign = try Eventfd()
-    state = Mutex(State(ring: PacketRing(packetCount: packetCount, byteCount: byteCount)))
+    state = Monitor(State(ring: PacketRing(packetCount: packetCount, byteCount: byteCount)))
   }
 
   /// Becomes readable anew each time that there is something in the queue again.
