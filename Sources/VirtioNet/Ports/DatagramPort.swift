@@ -79,7 +79,8 @@ public final class DatagramPort: PacketPort {
   public var descriptor: Int32? { ready.descriptor.rawValue }
 
   public func send(_ batch: inout PacketBatch) {
-    guard isConnected || connect() else { return drop(&batch, failure == nil ? .noReceiver : .portFailed) }
+    guard failure == nil else { return drop(&batch, .portFailed) }
+    guard isConnected || connect() else { return drop(&batch, .noReceiver) }
     let hasSentAll = sender.send(&batch, on: sending, &counters) { self.refused($0) }
     if hasSentAll == isFull { watchForRoom(!hasSentAll) }
   }
@@ -99,7 +100,6 @@ public final class DatagramPort: PacketPort {
     case ECONNREFUSED, ECONNRESET, ENOTCONN, EPIPE: return lostPeer(error)
     default:
       failure = .system(name, error)
-      isConnected = false
       return .portFailed
     }
   }
@@ -108,7 +108,6 @@ public final class DatagramPort: PacketPort {
     guard let remote else {
       guard error.number != ECONNREFUSED else { return .noReceiver }
       failure = .disconnected(name)
-      isConnected = false
       return .portFailed
     }
     // Over UDP nobody is there now; at a path there may be somebody else.
@@ -117,7 +116,7 @@ public final class DatagramPort: PacketPort {
   }
 
   private func connect() -> Bool {
-    guard let remote, failure == nil, MonotonicClock.now >= nextAttempt else { return false }
+    guard let remote, MonotonicClock.now >= nextAttempt else { return false }
     // Also after a success, so that a peer that comes and goes does not keep this thread.
     nextAttempt = MonotonicClock.moment(after: Self.pause)
     do throws(LinuxError) {
@@ -165,6 +164,7 @@ public final class DatagramPort: PacketPort {
   /// - Returns: whether it was a frame.
   private func take(_ index: Int, _ batch: inout PacketBatch) -> Bool {
     let byteCount = receiver.messages.byteCount(index)
+    // A socket that was shut down gives empty datagrams without end, and no peer sends any.
     if byteCount == 0, remote == nil { failure = .disconnected(name) }
     guard !receiver.messages.isTruncated(index) else {
       counters.drop(.tooLong)

@@ -136,4 +136,15 @@ import Testing
     #expect(port.counters.drops == [.noReceiver: 1, .portFailed: 2])
     #expect(receive(from: port).isEmpty)
   }
+
+  @Test("a pair that was shut down is a failure, and does not keep the thread")
+  func shutDown() throws {
+    let pair = try Socket.pair(.datagram)
+    let port = try DatagramPort(descriptor: try pair.first.descriptor.duplicate())
+    shutdown(pair.first.descriptor.rawValue, Int32(SHUT_RD))
+    #expect(receive(from: port).isEmpty)
+    #expect(port.failure == .disconnected(port.name))
+    send([frame(1)], to: port)
+    #expect(port.counters.drops[.portFailed] == 1)
+  }
 }
