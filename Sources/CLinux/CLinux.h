@@ -4,6 +4,7 @@
 // Types that Glibc declares too stay Glibc's: without this line they would belong to whichever module Swift loads first.
 #pragma clang module import SwiftGlibc
 
+#include <linux/if_packet.h>
 #include <linux/userfaultfd.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -22,6 +23,15 @@ int memfd_create(const char *_Nonnull name, unsigned int flags);
 int pipe2(int descriptors[2], int flags);
 ssize_t preadv2(int descriptor, const struct iovec *_Nonnull vectors, int count, off_t offset, int flags);
 int pthread_setname_np(pthread_t thread, const char *_Nonnull name);
+
+struct mmsghdr {
+  struct msghdr msg_hdr;
+  unsigned int msg_len;
+};
+
+int recvmmsg(
+  int socket, struct mmsghdr *_Nonnull messages, unsigned int count, int flags, struct timespec *_Nullable limit);
+int sendmmsg(int socket, struct mmsghdr *_Nonnull messages, unsigned int count, int flags);
 
 enum {
   CLINUX_MFD_CLOEXEC = 0x1,
@@ -58,4 +68,23 @@ enum {
   // The requests that linux/userfaultfd.h has as macros with arguments.
   CLINUX_UFFDIO_API = 0xc018aa3f,
   CLINUX_UFFDIO_REGISTER = 0xc020aa00,
+};
+
+// linux/if_tun.h has its requests as macros with arguments, and not all flags in older versions.
+enum {
+  CLINUX_TUNSETIFF = 0x400454ca,
+  CLINUX_TUNSETOFFLOAD = 0x400454d0,
+  CLINUX_TUNGETIFF = 0x800454d2,
+  CLINUX_TUNSETVNETHDRSZ = 0x400454d8,
+  CLINUX_IFF_TAP = 0x2,
+  CLINUX_IFF_MULTI_QUEUE = 0x100,
+  CLINUX_IFF_NO_PI = 0x1000,
+  CLINUX_IFF_VNET_HDR = 0x4000,
+  CLINUX_TUN_F_CSUM = 0x1,
+  CLINUX_TUN_F_TSO4 = 0x2,
+  CLINUX_TUN_F_TSO6 = 0x4,
+  CLINUX_TUN_F_TSO_ECN = 0x8,
+  CLINUX_TUN_F_UFO = 0x10,
+  CLINUX_TUN_F_USO4 = 0x20,
+  CLINUX_TUN_F_USO6 = 0x40,
 };

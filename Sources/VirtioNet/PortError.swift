@@ -4,8 +4,12 @@ public import LinuxIO
 public enum PortError: Error, Equatable, CustomStringConvertible {
   /// This program may not make or open the TAP device of this name.
   case notPermitted(device: String)
+  /// This program may not see and send the frames of this network interface.
+  case noPacketSocket(interface: String)
   /// The kernel has no TAP devices.
   case noTap
+  /// An inherited descriptor of a network interface that does not carry Ethernet frames behind headers.
+  case noTapWithHeaders(descriptor: Int32)
   /// What the kernel said.
   case system(String, LinuxError)
   /// Whoever was connected has gone.
@@ -24,7 +28,11 @@ public enum PortError: Error, Equatable, CustomStringConvertible {
       \(device) cannot be opened without the right to: run as root, grant CAP_NET_ADMIN, or have somebody who may run \
       "ip tuntap add dev \(device) mode tap user $USER" once
       """
+    case .noPacketSocket(let interface):
+      "\(interface) cannot be opened without the right to: run as root, or grant CAP_NET_RAW"
     case .noTap: "this kernel has no TAP devices: /dev/net/tun is missing (load the module tun)"
+    case .noTapWithHeaders(let descriptor):
+      "descriptor \(descriptor) is no TAP device opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR"
     case .system(let what, let error): "\(what): \(error)"
     case .disconnected(let what): "\(what): the other side has gone"
     case .illegalLength(let what, let byteCount): "\(what): the other side announced a frame of \(byteCount) bytes"

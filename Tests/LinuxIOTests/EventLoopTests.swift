@@ -92,6 +92,22 @@ private final class Record {
     #expect(twice == LinuxError(call: "epoll_ctl", number: EEXIST))
   }
 
+  @Test("a descriptor watched for changes is reported once for each, whatever is left to read")
+  func onChange() throws {
+    let loop = try EventLoop()
+    let event = try Eventfd()
+    let registration = try loop.watch(event.descriptor.rawValue, for: [.readable, .onChange]) {}
+    event.signal()
+    #expect(try loop.runOnce() == 1)
+    #expect(try loop.runOnce(within: .zero) == 0)
+    event.signal()
+    #expect(try loop.runOnce(within: .zero) == 1)
+    // To ask anew reports what is there.
+    try loop.change(registration, to: [.readable, .onChange])
+    #expect(try loop.runOnce(within: .zero) == 1)
+    #expect(try loop.runOnce(within: .zero) == 0)
+  }
+
   @Test("work posted from many threads runs here, each thread's in order, and stop comes after it")
   func posting() throws {
     let loop = try EventLoop()

@@ -1,0 +1,144 @@
+import LinuxIO
+
+/// A pcapng file of one interface, written block by block.
+final class CaptureFile {
+  /// `epb_flags`
+  enum Direction: UInt32 {
+    case inbound = 1
+    case outbound = 2
+  }
+
+  private(set) var failure: PortError?
+  private let path: String
+  private let file: FileDescriptor
+  private let snapByteCount: Int
+  /// How much of the file is whole blocks.
+  private var byteCount = 0
+  /// Blocks to be written, and where each of them ends.
+  private var blocks: [UInt8] = []
+  private var ends: [Int] = []
+
+  init(path: String, interface: String, snapByteCount: Int?) throws(PortError) {
+    self.path = path
+    self.snapByteCount = max(1, min(snapByteCount ?? .max, PacketBatch.largestFrameByteCount))
+    do throws(LinuxError) {
+      file = try FileDescriptor.open(path, for: .writing, creating: .emptied)
+    } catch {
+      throw .system("capture \(path)", error)
+    }
+    blocks.reserveCapacity(512 << 10)
+    ends.reserveCapacity(PacketBatch.largestCount)
+    addSection()
+    addInterface(interface, snapByteCount: snapByteCount == nil ? 0 : UInt32(self.snapByteCount))
+    write(2)
+    if let failure { throw failure }
+  }
+
+  /// Prepares packets of a batch for `write`.
+  func add(_ packets: Range<Int>, of batch: borrowing PacketBatch, _ direction: Direction) {
+    let time = WallClock.now
+    for index in packets { addPacket(batch.frame(index), of: batch.bytes, direction, time) }
+  }
+
+  /// Writes the first of the blocks that have been prepared, and forgets the others.
+  func write(_ count: Int) {
+    defer {
+      blocks.removeAll(keepingCapacity: true)
+      ends.removeAll(keepingCapacity: true)
+    }
+    guard count > 0 else { return }
+    blocks.removeLast(blocks.count - ends[count - 1])
+    do throws(LinuxError) {
+      try file.writeAll(blocks, at: byteCount)
+      byteCount += blocks.count
+    } catch {
+      failure = .system("capture \(path)", error)
+      // A block that was written in part would be found damaged. If not even this can be done, that is what remains.
+      _ = try? file.truncate(toByteCount: byteCount)
+    }
+  }
+}
+
+/// The blocks (draft-ietf-opsawg-pcapng). All numbers are little-endian, as the section's header says.
+extension CaptureFile {
+  private func addSection() {
+    addBlock(0x0a0d_0d0a) {
+      blocks.append32(0x1a2b_3c4d)
+      blocks.append16(1)
+      blocks.append16(0)
+      // The section's length is not known in advance.
+      blocks.append32(.max)
+      blocks.append32(.max)
+      addOption(4, Array("VirtioKit".utf8))
+      addOption(0, [])
+    }
+  }
+
+  private func addInterface(_ name: String, snapByteCount: UInt32) {
+    addBlock(1) {
+      // LINKTYPE_ETHERNET
+      blocks.append16(1)
+      blocks.append16(0)
+      blocks.append32(snapByteCount)
+      addOption(2, Array(name.utf8.prefix(255)))
+      // if_tsresol: nanoseconds
+      addOption(9, [9])
+      addOption(0, [])
+    }
+  }
+
+  private func addPacket(_ frame: Range<Int>, of bytes: [UInt8], _ direction: Direction, _ time: UInt64) {
+    let kept = frame.prefix(snapByteCount)
+    addBlock(6) {
+      blocks.append32(0)
+      blocks.append32(UInt32(truncatingIfNeeded: time >> 32))
+      blocks.append32(UInt32(truncatingIfNeeded: time))
+      blocks.append32(UInt32(kept.count))
+      blocks.append32(UInt32(frame.count))
+      blocks.append(contentsOf: bytes[kept])
+      blocks.pad()
+      // epb_flags and opt_endofopt
+      blocks.append16(2)
+      blocks.append16(4)
+      blocks.append32(direction.rawValue)
+      blocks.append32(0)
+    }
+  }
+
+  private func addBlock(_ kind: UInt32, _ body: () -> Void) {
+    let start = blocks.count
+    blocks.append32(kind)
+    blocks.append32(0)
+    body()
+    // The length stands at both ends, so that a file can be read backwards.
+    let length = UInt32(blocks.count + 4 - start)
+    blocks.append32(length)
+    blocks.setLittleEndian16(UInt16(truncatingIfNeeded: length), at: start + 4)
+    blocks.setLittleEndian16(UInt16(truncatingIfNeeded: length >> 16), at: start + 6)
+    ends.append(blocks.count)
+  }
+
+  private func addOption(_ code: UInt16, _ value: [UInt8]) {
+    blocks.append16(code)
+    blocks.append16(UInt16(value.count))
+    blocks.append(contentsOf: value)
+    blocks.pad()
+  }
+}
+
+extension [UInt8] {
+  fileprivate mutating func append16(_ value: UInt16) {
+    append(UInt8(truncatingIfNeeded: value))
+    append(UInt8(truncatingIfNeeded: value >> 8))
+  }
+
+  fileprivate mutating func append32(_ value: UInt32) {
+    append16(UInt16(truncatingIfNeeded: value))
+    append16(UInt16(truncatingIfNeeded: value >> 16))
+  }
+
+  /// Everything in a block begins at a multiple of four bytes; so do the blocks.
+  fileprivate mutating func pad() {
+    while count % 4 != 0 { append(0) }
+  }
+}
