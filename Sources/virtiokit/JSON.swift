@@ -4,6 +4,7 @@ enum JSON: CustomStringConvertible {
   case bool(Bool)
   case number(UInt64)
   case text(String)
+  case array([JSON])
   case object([(String, JSON)])
 
   var description: String {
@@ -12,6 +13,7 @@ enum JSON: CustomStringConvertible {
     case .bool(let value): "\(value)"
     case .number(let value): "\(value)"
     case .text(let value): Self.quoted(value)
+    case .array(let values): "[" + values.map(\.description).joined(separator: ", ") + "]"
     case .object(let members):
       "{" + members.map { "\(Self.quoted($0)): \($1)" }.joined(separator: ", ") + "}"
     }

@@ -44,6 +44,7 @@ enum CommandError: Error, Equatable {
   case noSize(String)
   case wouldShrink(ByteCount, from: ByteCount)
   case looksLikeQcow2(String)
+  case noCard(Int, of: Int)
   case noBalloonSize(ByteCount)
   case balloonAboveMemory(ByteCount, memory: ByteCount)
 }
@@ -69,6 +70,8 @@ extension CommandError: CustomStringConvertible {
     case .noSize(let word): "\"\(word)\" is not \(ByteCount.expectation)"
     case .wouldShrink(let size, let present):
       "the disk has \(present): to cut its end off, say resize \(size.optionText) shrink"
+    case .noCard(let number, let count):
+      "there is no card \(number): they are 0 to \(count - 1)"
     case .looksLikeQcow2(let path):
       "\(path) looks like a qcow2 image: say --format qcow2, or --format raw to serve it as it is"
     case .noBalloonSize(let size): "a balloon of \(size) cannot be: it holds whole 4 KiB pages, fewer than 2^32"

@@ -7,6 +7,7 @@ enum Virtiokit {
   private enum Action {
     case balloon(BalloonCommand)
     case blk(BlkCommand)
+    case net(NetCommand)
     case control(ControlCommand)
   }
 
@@ -18,6 +19,7 @@ enum Virtiokit {
     commands: [
       .init(BalloonCommand.self) { .balloon($0) },
       .init(BlkCommand.self) { .blk($0) },
+      .init(NetCommand.self) { .net($0) },
       .init(ControlCommand.self) { .control($0) },
     ])
 
@@ -39,6 +41,7 @@ enum Virtiokit {
       switch action {
       case .balloon(let command): try command.run()
       case .blk(let command): try command.run()
+      case .net(let command): try command.run()
       case .control(let command): try command.run()
       }
     } catch {

@@ -32,8 +32,8 @@ struct NetControlTests {
     return isDelivered
   }
 
-  static let other = EthernetAddress(rawValue: 0x0200_0000_0099)!
-  static let group = EthernetAddress(rawValue: 0x0100_5E00_0001)!
+  static let other = EthernetAddress([2, 0, 0, 0, 0, 0x99], at: 0)
+  static let group = EthernetAddress([1, 0, 0x5E, 0, 0, 1], at: 0)
   static let quiet: [UInt8] = [0, 0, 0]
 
   @Test("5.1.6.5.1: a card whose driver has given no command passes everything")
@@ -67,7 +67,7 @@ struct NetControlTests {
     #expect(try accepts(frame(to: Self.other), after: [Self.quiet, set]))
     #expect(try accepts(frame(to: Self.group), after: [Self.quiet, set]))
     #expect(try !accepts(frame(to: Self.other), after: [Self.quiet, set, [1, 0] + table([]) + table([])]))
-    let many = (0..<65).map { EthernetAddress(rawValue: 0x0300_0000_0000 | UInt64($0))! }
+    let many = (0..<65).map { EthernetAddress([3, 0, 0, 0, 0, $0], at: 0) }
     #expect(try accepts(frame(to: Self.group), after: [Self.quiet, [1, 0] + table([]) + table(many)]))
     #expect(try !accepts(frame(to: Self.other), after: [Self.quiet, [1, 0] + table([]) + table(many)]))
   }

@@ -41,16 +41,17 @@ final class ScriptedPort: PacketPort {
 
 /// An Ethernet frame with a payload that counts up.
 func frame(
-  to destination: EthernetAddress = .broadcast, from source: UInt64 = 0x0200_0000_0001, type: UInt16 = 0x88B5,
+  to destination: EthernetAddress = .broadcast,
+  from source: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1], at: 0), type: UInt16 = 0x88B5,
   byteCount: Int = 64
 ) -> [UInt8] {
-  var bytes = destination.bytes + EthernetAddress(rawValue: source)!.bytes
+  var bytes = destination.bytes + source.bytes
   bytes += [UInt8(type >> 8), UInt8(truncatingIfNeeded: type)]
   bytes += (bytes.count..<max(byteCount, bytes.count)).map { UInt8(truncatingIfNeeded: $0) }
   return bytes
 }
 
-let cardAddress = EthernetAddress(rawValue: 0x5254_0012_3456)!
+let cardAddress = EthernetAddress([0x52, 0x54, 0, 0x12, 0x34, 0x56], at: 0)
 
 /// A card and its driver's rings.
 typealias NetBench = DeviceBench<NetDevice>

@@ -1,14 +1,15 @@
 import LinuxIO
 
-/// A pcapng file of one interface, written block by block.
-final class CaptureFile {
+/// A file that Wireshark reads (pcapng), written block by block, of the ports of one thread.
+public final class CaptureFile {
   /// `epb_flags`
   enum Direction: UInt32 {
     case inbound = 1
     case outbound = 2
   }
 
-  private(set) var failure: PortError?
+  /// Why nothing is captured any more; nil while everything is.
+  public private(set) var failure: PortError?
   private let path: String
   private let file: FileDescriptor
   private let snapByteCount: Int
@@ -17,8 +18,12 @@ final class CaptureFile {
   /// Blocks to be written, and where each of them ends.
   private var blocks: [UInt8] = []
   private var ends: [Int] = []
+  private var interfaceCount: UInt32 = 0
 
-  init(path: String, interface: String, snapByteCount: Int?) throws(PortError) {
+  /// - Parameters:
+  ///   - path: of the file; one that is there is replaced.
+  ///   - snapByteCount: how much of each frame is kept; all of it when nil.
+  public init(path: String, snapByteCount: Int? = nil) throws(PortError) {
     self.path = path
     self.snapByteCount = max(1, min(snapByteCount ?? .max, PacketBatch.largestFrameByteCount))
     do throws(LinuxError) {
@@ -29,15 +34,23 @@ final class CaptureFile {
     blocks.reserveCapacity(512 << 10)
     ends.reserveCapacity(PacketBatch.largestCount)
     addSection()
-    addInterface(interface, snapByteCount: snapByteCount == nil ? 0 : UInt32(self.snapByteCount))
-    write(2)
+    write(1)
     if let failure { throw failure }
   }
 
+  /// Adds an interface.
+  /// - Returns: its number.
+  func addInterface(_ name: String) -> UInt32 {
+    addInterface(name, snapByteCount: snapByteCount == PacketBatch.largestFrameByteCount ? 0 : UInt32(snapByteCount))
+    write(1)
+    defer { interfaceCount += 1 }
+    return interfaceCount
+  }
+
   /// Prepares packets of a batch for `write`.
-  func add(_ packets: Range<Int>, of batch: borrowing PacketBatch, _ direction: Direction) {
+  func add(_ packets: Range<Int>, of batch: borrowing PacketBatch, _ direction: Direction, interface: UInt32) {
     let time = WallClock.now
-    for index in packets { addPacket(batch.frame(index), of: batch.bytes, direction, time) }
+    for index in packets { addPacket(batch.frame(index), of: batch.bytes, direction, time, interface) }
   }
 
   /// Writes the first of the blocks that have been prepared, and forgets the others.
@@ -87,10 +100,12 @@ extension CaptureFile {
     }
   }
 
-  private func addPacket(_ frame: Range<Int>, of bytes: [UInt8], _ direction: Direction, _ time: UInt64) {
+  private func addPacket(
+    _ frame: Range<Int>, of bytes: [UInt8], _ direction: Direction, _ time: UInt64, _ interface: UInt32
+  ) {
     let kept = frame.prefix(snapByteCount)
     addBlock(6) {
-      blocks.append32(0)
+      blocks.append32(interface)
       blocks.append32(UInt32(truncatingIfNeeded: time >> 32))
       blocks.append32(UInt32(truncatingIfNeeded: time))
       blocks.append32(UInt32(kept.count))

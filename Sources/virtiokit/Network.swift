@@ -1,0 +1,98 @@
+import LinuxIO
+import VirtioNet
+
+/// What cards are plugged into, and what stands between.
+///
+/// The brake and the faults are there from the start, since an operator may want them later; neither costs a packet
+/// anything while it does nothing.
+final class Network {
+  let name: String
+  /// The switch, if there is one.
+  let learningSwitch: LearningSwitch?
+  private let capture: CaptureFile?
+  private let rates: PacketRates
+  private var brakes: [PortControl<PacketRates>] = []
+  private var faults: [PortControl<PacketFaults>] = []
+  /// What the switch is plugged into.
+  private var uplink: PortJoint?
+
+  init(_ command: NetCommand, loop: EventLoop) throws {
+    name = command.port.optionText + (command.uplink.map { " with \($0.optionText)" } ?? "")
+    learningSwitch = command.port == .learningSwitch ? LearningSwitch() : nil
+    capture = try command.capture.map { try CaptureFile(path: $0) }
+    rates = command.packetRates
+    if let learningSwitch, let address = command.uplink {
+      let ports = try Self.open(address, count: 1)
+      let joint = try PortJoint(ports[0], learningSwitch.addPort(address.optionText))
+      for descriptor in joint.descriptors {
+        try loop.watch(descriptor, for: [.readable, .writable, .onChange]) { joint.carry() }
+      }
+      uplink = joint
+    }
+  }
+
+  /// The ports of one card.
+  func ports(_ card: Int, _ command: NetCommand) throws -> [any PacketPort] {
+    guard let learningSwitch else { return try Self.open(command.port, count: command.pairCount).map(dressed) }
+    let vlans = command.vlans.isEmpty ? PortVLANs.trunk : .access(UInt16(clamping: command.vlans[card]))
+    return [try dressed(learningSwitch.addPort("card \(card)", vlans))]
+  }
+
+  /// Lets so many packets and bytes a second through, each way.
+  func setRates(_ rates: PacketRates) {
+    for brake in brakes { brake.settings = rates }
+  }
+
+  /// Lets such things happen to packets, each way.
+  func setFaults(_ new: PacketFaults) {
+    for control in faults { control.settings = new }
+  }
+
+  /// What the switch has learned, a line for each address.
+  var tableText: String {
+    guard let learningSwitch else { return "there is no switch\n" }
+    return learningSwitch.table.map { entry in
+      let vlan = entry.vlan == 0 ? "" : " VLAN \(entry.vlan)"
+      return "\(entry.address)\(vlan) at \(entry.port), \(entry.age.components.seconds) s ago\n"
+    }.joined()
+  }
+
+  private func dressed(_ port: any PacketPort) throws -> any PacketPort {
+    let seen: any PacketPort = capture.map { CapturePort(port, to: $0) } ?? port
+    let braked = try RateLimitedPort(seen, rates)
+    let faulty = try FaultyPort(braked, seed: UInt64(faults.count))
+    brakes.append(braked.control)
+    faults.append(faulty.control)
+    return faulty
+  }
+
+  private static func open(_ address: PortAddress, count: Int) throws -> [any PacketPort] {
+    switch address {
+    case .tap(let name): try TapPort.open(name: name, queueCount: count)
+    case .descriptor(let number): [try TapPort(descriptor: FileDescriptor(owning: number))]
+    case .interface(let name): [try PacketSocketPort(interface: name)]
+    case .stream(let address): [try StreamPort(connectingTo: SocketAddress.all(named: address))]
+    case .listen(let address): [try StreamPort(listeningOn: SocketAddress.one(named: address))]
+    case .datagram(let local, let remote):
+      [try DatagramPort(local: SocketAddress.one(named: local), remote: SocketAddress.one(named: remote))]
+    case .loopback: [try LoopbackPort()]
+    case .sink: [SinkPort()]
+    case .source: [try SourcePort()]
+    case .learningSwitch: []
+    }
+  }
+}
+
+extension SocketAddress {
+  /// A path, or `HOST:PORT`.
+  fileprivate static func all(named text: String) throws -> [SocketAddress] {
+    guard !text.contains("/"), let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...])
+    else { return [try .unix(path: text)] }
+    return try SocketAddress.internet(host: String(text[..<colon]), port: port)
+  }
+
+  fileprivate static func one(named text: String) throws -> SocketAddress {
+    // There is one at least, or an error.
+    try all(named: text)[0]
+  }
+}
