@@ -164,7 +164,7 @@ public final class DatagramPort: PacketPort {
   /// - Returns: whether it was a frame.
   private func take(_ index: Int, _ batch: inout PacketBatch) -> Bool {
     let byteCount = receiver.messages.byteCount(index)
-    // A socket that was shut down gives empty datagrams without end, and no peer sends any.
+    // A connection of packets (SOCK_SEQPACKET) that has ended gives empty ones for ever, and no peer sends any.
     if byteCount == 0, remote == nil { failure = .disconnected(name) }
     guard !receiver.messages.isTruncated(index) else {
       counters.drop(.tooLong)

@@ -137,14 +137,19 @@ import Testing
     #expect(receive(from: port).isEmpty)
   }
 
-  @Test("a pair that was shut down is a failure, and does not keep the thread")
-  func shutDown() throws {
-    let pair = try Socket.pair(.datagram)
-    let port = try DatagramPort(descriptor: try pair.first.descriptor.duplicate())
-    shutdown(pair.first.descriptor.rawValue, Int32(SHUT_RD))
-    #expect(receive(from: port).isEmpty)
+  @Test("a connection of packets that has ended is a failure, and does not keep the thread")
+  func endOfPackets() throws {
+    var numbers: [Int32] = [-1, -1]
+    let kind = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue)
+    let result = unsafe socketpair(AF_UNIX, kind, 0, &numbers)
+    try #require(result == 0)
+    let port = try DatagramPort(descriptor: FileDescriptor(owning: numbers[0]))
+    let peer = Socket(owning: FileDescriptor(owning: numbers[1]))
+    _ = try peer.send(frame(1), at: 0..<64)
+    shutdown(numbers[1], Int32(SHUT_RDWR))
+    #expect(receive(from: port) == [frame(1)])
     #expect(port.failure == .disconnected(port.name))
-    send([frame(1)], to: port)
+    send([frame(2)], to: port)
     #expect(port.counters.drops[.portFailed] == 1)
   }
 }
