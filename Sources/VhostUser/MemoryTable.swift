@@ -9,11 +9,14 @@ struct MemoryTable {
   static let mostSlots = 509
 
   let memory: GuestMemory
-  private let regions: [Region]
+  private var regions: [Region]
 
   private struct Region {
     let description: RegionPayload
     let mapped: MemoryRegion
+    let file: FileStatus.Identity
+    /// How often it was added and not removed.
+    var additionCount = 1
   }
 
   private init(_ regions: [Region]) throws(VhostUserError) {
@@ -29,39 +32,51 @@ struct MemoryTable {
     try self.init(regions)
   }
 
-  /// The table with one region more, whose descriptor is the next of `files`.
-  func adding(_ description: RegionPayload, files: inout DescriptorList) throws(VhostUserError) -> MemoryTable {
+  /// The table with one region more, whose descriptor is the next of `files`, or with a region that it has already: QEMU
+  /// before 8.0 adds and removes each region once for every pair of queues of a network card.
+  ///
+  /// - Returns: the table, and the place of the region in it.
+  func adding(
+    _ description: RegionPayload, files: inout DescriptorList
+  ) throws(VhostUserError) -> (table: MemoryTable, place: Int) {
+    if let place = regions.firstIndex(where: { $0.description == description }), let file = files.takeFirst() {
+      guard try identity(of: file) == regions[place].file else {
+        throw .otherFile(guestAddress: description.guestAddress)
+      }
+      var table = self
+      table.regions[place].additionCount += 1
+      return (table, place)
+    }
     guard regions.count < Self.mostSlots else {
       throw .wrongRegionCount(UInt32(regions.count + 1), most: Self.mostSlots)
     }
-    return try MemoryTable(regions + [Self.map(description, &files)])
+    return (try MemoryTable(regions + [Self.map(description, &files)]), regions.count)
   }
 
-  /// The table without a region; nil when it was the last.
+  /// The table without a region that was removed as often as it was added; nil when it was the last.
   func removing(_ description: RegionPayload) throws(VhostUserError) -> MemoryTable? {
-    let rest = regions.filter { !$0.description.namesSame(as: description) }
-    guard rest.count < regions.count else {
+    guard let place = regions.firstIndex(where: { $0.description.namesSame(as: description) }) else {
       throw .noSuchRegion(guestAddress: description.guestAddress, byteCount: description.byteCount)
     }
-    return rest.isEmpty ? nil : try MemoryTable(rest)
+    var rest = self
+    rest.regions[place].additionCount -= 1
+    guard rest.regions[place].additionCount == 0 else { return rest }
+    rest.regions.remove(at: place)
+    return rest.regions.isEmpty ? nil : try MemoryTable(rest.regions)
   }
 
-  /// The descriptions of the regions, with the addresses that they have in this process.
-  ///
-  /// - Parameter first: how many regions to leave out at the front.
-  func placesHere(from first: Int = 0) -> [RegionPayload] {
-    regions[first...].map { region in
+  /// The descriptions of regions, with the addresses that they have in this process.
+  func placesHere(_ places: Range<Int>) -> [RegionPayload] {
+    regions[places].map { region in
       RegionPayload(
         guestAddress: region.description.guestAddress, byteCount: region.description.byteCount,
         userAddress: region.mapped.hostAddress, fileOffset: region.description.fileOffset)
     }
   }
 
-  /// The regions as they are mapped.
-  ///
-  /// - Parameter first: how many regions to leave out at the front.
-  func mappedRegions(from first: Int = 0) -> [MemoryRegion] {
-    regions[first...].map(\.mapped)
+  /// Regions as they are mapped.
+  func mappedRegions(_ places: Range<Int>) -> [MemoryRegion] {
+    regions[places].map(\.mapped)
   }
 
   var regionCount: Int { regions.count }
@@ -89,6 +104,7 @@ struct MemoryTable {
       throw .regionEndless(userAddress: description.userAddress, byteCount: description.byteCount)
     }
     guard let file = files.takeFirst() else { preconditionFailure("descriptors are counted before they are taken") }
+    let identity = try identity(of: file)
     let mapped: MemoryRegion
     do throws(GuestMemoryError) {
       mapped = try MemoryRegion(
@@ -97,6 +113,10 @@ struct MemoryTable {
     } catch {
       throw .memory(error)
     }
-    return Region(description: description, mapped: mapped)
+    return Region(description: description, mapped: mapped, file: identity)
   }
+}
+
+private func identity(of file: borrowing FileDescriptor) throws(VhostUserError) -> FileStatus.Identity {
+  do throws(LinuxError) { return try file.status.identity } catch { throw .system(error) }
 }

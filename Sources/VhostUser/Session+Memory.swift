@@ -11,16 +11,18 @@ extension Session where Device: ~Copyable {
       throw .wrongDescriptorCount(
         request: message.request, count: message.descriptors.count, expected: regions.count...regions.count)
     }
-    return try take(MemoryTable(regions, files: &message.descriptors), payload: message.payload)
+    // Its rings may be overwritten by now, and must not be opened in the new table.
+    if isDriverInDoubt { try forgetDriver() }
+    return try take(MemoryTable(regions, files: &message.descriptors), 0..<regions.count, payload: message.payload)
   }
 
   func addRegion(_ message: inout Message) throws(VhostUserError) -> Outcome {
     let region = try message.memoryRegion()
     guard let known = newestTable else {
-      return try take(MemoryTable([region], files: &message.descriptors), payload: message.payload)
+      return try take(MemoryTable([region], files: &message.descriptors), 0..<1, payload: message.payload)
     }
-    let table = try known.adding(region, files: &message.descriptors)
-    return try take(table, knownCount: known.regionCount, payload: message.payload)
+    let (table, place) = try known.adding(region, files: &message.descriptors)
+    return try take(table, place..<place + 1, knownCount: known.regionCount, payload: message.payload)
   }
 
   /// Unmaps a region. A ring in it rests until its memory is there again.
@@ -35,24 +37,23 @@ extension Session where Device: ~Copyable {
     return arrive(rest, at: postcopy)
   }
 
-  /// Uses a table, or in a postcopy migration tells where it is.
+  /// Uses a table, or in a postcopy migration tells where the regions at some places of it are.
   private func take(
-    _ table: MemoryTable, knownCount: Int = 0, payload: [UInt8]
+    _ table: MemoryTable, _ places: Range<Int>, knownCount: Int = 0, payload: [UInt8]
   ) throws(VhostUserError) -> Outcome {
     guard let postcopy, postcopy.isListening else {
-      try use(table)
+      if table.regionCount > knownCount { try use(table) } else { self.table = table }
       return .done
     }
-    try system { () throws(LinuxError) in try postcopy.provider.awaitPages(of: table.mappedRegions(from: knownCount)) }
+    let new = table.mappedRegions(knownCount..<table.regionCount)
+    try system { () throws(LinuxError) in try postcopy.provider.awaitPages(of: new) }
     _ = arrive(table, at: postcopy)
-    let places = table.placesHere(from: knownCount).flatMap(\.encoded)
+    let told = table.placesHere(places).flatMap(\.encoded)
     // The message, with our addresses in place of the front-end's; it may have room for more regions than it has.
-    return .reply(Array(payload.prefix(8)) + places + payload.dropFirst(8 + places.count))
+    return .reply(Array(payload.prefix(8)) + told + payload.dropFirst(8 + told.count))
   }
 
   func use(_ table: MemoryTable?) throws(VhostUserError) {
-    // The driver's own rings may be overwritten by now, and must not be opened in the new table.
-    if isDriverInDoubt { try forgetDriver() }
     for ring in rings where !ring.isPlaced(in: table) { try close(ring) }
     self.table = table
     if table != nil { return try attachMemory() }

@@ -28,6 +28,8 @@ public enum VhostUserError: Error, Equatable, Sendable {
   case regionEndless(userAddress: UInt64, byteCount: UInt64)
   /// A memory region to take away that was never added.
   case noSuchRegion(guestAddress: UInt64, byteCount: UInt64)
+  /// A memory region that was added before, as part of another file.
+  case otherFile(guestAddress: UInt64)
   /// A ring address that is in no region of the memory table.
   case notInMemoryTable(userAddress: UInt64)
   /// A ring address, or a memory region to take away, before there was any memory.
@@ -81,6 +83,8 @@ extension VhostUserError: CustomStringConvertible {
       "a memory region of \(count) bytes at user address 0x\(String(address, radix: 16)) has no end"
     case .noSuchRegion(let address, let count):
       "a memory region of \(count) bytes at guest address 0x\(String(address, radix: 16)) is not in the memory table"
+    case .otherFile(let address):
+      "the memory region at guest address 0x\(String(address, radix: 16)) is added again as part of another file"
     case .notInMemoryTable(let address):
       "user address 0x\(String(address, radix: 16)) is in no region of the memory table"
     case .noMemoryTable: "a ring address, or a region to take away, came before any memory"

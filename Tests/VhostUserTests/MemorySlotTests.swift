@@ -58,6 +58,40 @@ import VhostUser
     #expect(frontend.device.update { $0.startCount } == 1)
   }
 
+  @Test("a region may be added again, as QEMU does for each queue pair, and stays until it was removed as often")
+  func addedTwice() throws {
+    let driver = try GuestDriver()
+    let frontend = try running(driver)
+    let copies = try driver.memory.copyCount()
+    // Features come again too, and do not make it another driver.
+    try frontend.send(Wire.setFeatures, number(Wire.version1 | Wire.protocolFeatures))
+    for region in [GuestDriver.ringRegion, GuestDriver.dataRegion] { try add(region, frontend, driver) }
+    #expect(try driver.memory.copyCount() == copies)
+    #expect(frontend.device.memory?.regions.count == 2)
+    try frontend.send(Wire.remMemReg, GuestDriver.region(GuestDriver.dataRegion))
+    try driver.offer([2])
+    try driver.kickDevice(frontend)
+    #expect(try driver.answer(1, byteCount: 1) == [3])
+    #expect(frontend.device.update { $0.startCount } == 1)
+    for region in [GuestDriver.ringRegion, GuestDriver.dataRegion, GuestDriver.ringRegion] {
+      #expect(frontend.device.memory != nil)
+      try frontend.send(Wire.remMemReg, GuestDriver.region(region))
+    }
+    #expect(frontend.device.memory == nil)
+    #expect(try driver.memory.copyCount() == 0)
+    #expect(!frontend.isEnded)
+  }
+
+  @Test("a region that is added again has to be part of the same file")
+  func otherFile() throws {
+    let driver = try GuestDriver()
+    let frontend = try running(driver)
+    let other = try Witness(byteCount: 0x80000)
+    try frontend.send(Wire.addMemReg, GuestDriver.region(GuestDriver.dataRegion), descriptors: [other.number])
+    #expect(frontend.error == .otherFile(guestAddress: GuestDriver.dataRegion.guest))
+    #expect(try other.copyCount() == 0)
+  }
+
   @Test("a ring whose memory is taken away rests, and goes on when it is there again")
   func ringAway() throws {
     let driver = try GuestDriver()
@@ -91,8 +125,9 @@ import VhostUser
   func refusals() throws {
     let driver = try GuestDriver()
     let overlapping = try running(driver)
-    try overlapping.send(
-      Wire.addMemReg, GuestDriver.region(GuestDriver.ringRegion), descriptors: [driver.memory.number])
+    var region = GuestDriver.ringRegion
+    region.size -= 0x1000
+    try overlapping.send(Wire.addMemReg, GuestDriver.region(region), descriptors: [driver.memory.number])
     guard case .memory(.overlap(_, _)) = overlapping.error else { return #expect(Bool(false)) }
     let unknown = try running(GuestDriver())
     try unknown.send(Wire.remMemReg, GuestDriver.region(Self.extra))

@@ -138,6 +138,10 @@ import VhostUser
     for region in [GuestDriver.ringRegion, GuestDriver.dataRegion] {
       let answer = try frontend.ask(
         Wire.addMemReg, GuestDriver.region(region), descriptors: [driver.memory.number])
+      // Another queue pair's.
+      let again = try frontend.ask(
+        Wire.addMemReg, GuestDriver.region(region), descriptors: [driver.memory.number])
+      #expect(again == answer)
       #expect(answer.count == 40)
       #expect(answer.prefix(24) == GuestDriver.region(region).prefix(24))
       #expect(Array(answer[24..<32]).number != region.user)
@@ -146,7 +150,10 @@ import VhostUser
     #expect(frontend.device.memory == nil)
     try frontend.send(Wire.addMemReg, number(0))
     #expect(frontend.device.memory?.regions.count == 2)
-    try frontend.send(Wire.remMemReg, GuestDriver.region(GuestDriver.dataRegion))
+    for _ in 0..<2 {
+      #expect(frontend.device.memory?.regions.count == 2)
+      try frontend.send(Wire.remMemReg, GuestDriver.region(GuestDriver.dataRegion))
+    }
     #expect(frontend.device.memory?.regions.count == 2)
     try frontend.send(Wire.remMemReg, number(0))
     #expect(frontend.device.memory?.regions.count == 1)
