@@ -14,12 +14,17 @@ extension NetDevice {
 
   /// Carries packets from all ports to the receive queues, until there are none or the driver lacks buffers.
   mutating func receive(_ queues: inout QueueSet) throws(VirtqueueError) {
+    if settings.showsPairsByQueues { countPairs(queues) }
     for lane in lanes {
       guard try deliverAll(lane, &queues), !lane.isDry else { continue }
       fetch(lane)
       // A batch at a time, so that the driver has something to do while the next is carried.
       if try deliverAll(lane, &queues), !lane.isDry { queues.serveNext(lane.receiveQueue) }
     }
+  }
+
+  private mutating func countPairs(_ queues: borrowing QueueSet) {
+    settings.pairCount = max(1, lanes.count { queues.isRunning($0.receiveQueue) })
   }
 
   /// Asks the port for packets, and makes them what the driver can take.

@@ -91,6 +91,9 @@ public struct NetDevice: ~Copyable, VirtioDevice {
     try receive(&queues)
   }
 
+  /// What is sent on a transmit queue goes nowhere while it is disabled, and the driver gets its buffers back.
+  public func discardsWhileDisabled(_ index: Int) -> Bool { index < 2 * lanes.count && index % 2 == 1 }
+
   /// Looks whether a port has packets that nobody has told of.
   public mutating func poll(_ queues: inout QueueSet) throws(VirtqueueError) -> Bool {
     let before = counters.receivedPackets
@@ -128,6 +131,9 @@ struct DriverSettings {
   var controlQueue: Int?
   /// How many pairs of queues the driver uses.
   var pairCount = 1
+  /// A front-end that has the control queue to itself, as those of vhost-user have, shows which pairs are in use by which
+  /// of their queues it lets run.
+  var showsPairsByQueues = false
   /// The longest frame, but for those to be cut, that the driver takes.
   var largestFrameByteCount = Int.max
 
@@ -144,6 +150,7 @@ struct DriverSettings {
     if let mtu, features.contains(.netMTU) { largestFrameByteCount = Int(mtu) + 18 }
     let hasManyPairs = features.contains(.netMultiqueue) || features.contains(.netRSS)
     if features.contains(.netControlQueue) { controlQueue = hasManyPairs ? 2 * pairCount : 2 }
+    showsPairsByQueues = hasManyPairs && controlQueue == nil
   }
 }
 
