@@ -1,6 +1,7 @@
 /// Copies between arrays, and within one, as fast as memory goes and without an allocation.
 extension [UInt8] {
   /// Copies a part of `other` to a place in these bytes; both must be there.
+  @inlinable
   public mutating func copy(_ part: Range<Int>, of other: [UInt8], to offset: Int) {
     precondition(part.lowerBound >= 0 && part.upperBound <= other.count)
     precondition(offset >= 0 && offset <= count && part.count <= count - offset)
@@ -10,6 +11,25 @@ extension [UInt8] {
         guard let start = target.baseAddress, let from = source.baseAddress else { return }
         unsafe (start + offset).copyMemory(from: from + part.lowerBound, byteCount: part.count)
       }
+    }
+  }
+
+  /// Reads a little-endian integer in one load, wherever it lies; all of it must be there.
+  @inlinable
+  @inline(__always)
+  public func littleEndian<T: FixedWidthInteger & BitwiseCopyable>(_: T.Type, at offset: Int) -> T {
+    precondition(offset >= 0 && offset <= count &- MemoryLayout<T>.size)
+    return unsafe span.withUnsafeBytes { unsafe T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
+  }
+
+  /// Writes a little-endian integer in one store, wherever it lies; all of it must have room.
+  @inlinable
+  @inline(__always)
+  public mutating func setLittleEndian<T: FixedWidthInteger & BitwiseCopyable>(_ value: T, at offset: Int) {
+    precondition(offset >= 0 && offset <= count &- MemoryLayout<T>.size)
+    var span = mutableSpan
+    unsafe span.withUnsafeMutableBytes {
+      unsafe $0.storeBytes(of: value.littleEndian, toByteOffset: offset, as: T.self)
     }
   }
 

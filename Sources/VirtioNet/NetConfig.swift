@@ -1,3 +1,5 @@
+import LinuxIO
+
 /// `struct virtio_net_config`: 24 bytes, little-endian (5.1.4). A driver looks at no field whose feature it did not accept.
 struct NetConfig {
   static let byteCount = 24
@@ -15,16 +17,15 @@ struct NetConfig {
 
   init(_ options: NetOptions) {
     address = options.address
-    bytes.setLittleEndian16(UInt16(clamping: options.pairCount), at: 8)
-    bytes.setLittleEndian16(options.mtu ?? 0, at: 10)
+    bytes.setLittleEndian(UInt16(clamping: options.pairCount), at: 8)
+    bytes.setLittleEndian(options.mtu ?? 0, at: 10)
     let speed = options.speed ?? .max
-    bytes.setLittleEndian16(UInt16(truncatingIfNeeded: speed), at: 12)
-    bytes.setLittleEndian16(UInt16(truncatingIfNeeded: speed >> 16), at: 14)
+    bytes.setLittleEndian(speed, at: 12)
     // Full duplex is 1 in 5.1.4 and in every driver, though 5.1.4.1 has it the other way round.
     bytes[16] = options.speed == nil ? 0xFF : 1
     bytes[17] = UInt8(Self.largestKeyByteCount)
-    bytes.setLittleEndian16(Self.largestTableCount, at: 18)
-    bytes.setLittleEndian16(UInt16(HashTypes.all.rawValue), at: 20)
+    bytes.setLittleEndian(Self.largestTableCount, at: 18)
+    bytes.setLittleEndian(HashTypes.all.rawValue, at: 20)
   }
 
   var address: EthernetAddress {
@@ -43,6 +44,6 @@ struct NetConfig {
   }
 
   mutating func setMTU(_ mtu: UInt16) {
-    bytes.setLittleEndian16(mtu, at: 10)
+    bytes.setLittleEndian(mtu, at: 10)
   }
 }

@@ -41,7 +41,6 @@ extension NetDevice {
     }
     lane.incomingFallback.adapt(&lane.incoming, from: .all, to: settings.takenOffloads)
     if !lane.incomingFallback.drops.isEmpty { counters.drop(lane.incomingFallback.takeDrops()) }
-    if settings.headerByteCount >= NetHeader.byteCount { lane.incoming.setBufferCounts() }
   }
 
   /// Gives the driver what was fetched; false when it lacks buffers for all of it.
@@ -95,8 +94,11 @@ extension NetDevice {
     guard settings.headerByteCount == NetHeader.byteCount, var chain = try queue.next() else {
       return try deliverSlowly(batch, frame, placement, &queue, memory)
     }
-    let packet = frame.lowerBound - NetHeader.byteCount..<frame.upperBound
-    guard try chain.write(batch.bytes, part: packet) == packet.count else {
+    let (low, high) = batch.headerWords(frame)
+    // The header in two stores of what is in registers, and not with the frame: see `NetHeader.store`.
+    guard try chain.write(low), try chain.write(high | 1 << 16),
+      try chain.write(batch.bytes, part: frame) == frame.count
+    else {
       queue.putBack(chain)
       return settings.isMergeable
         ? try deliverSlowly(batch, frame, placement, &queue, memory) : .dropped(.bufferTooSmall)
@@ -159,8 +161,8 @@ extension NetDevice {
     of batch: borrowing PacketBatch, _ frame: Range<Int>, _ placement: Placement, _ chain: inout DescriptorChain,
     _ spread: inout Spread
   ) throws(VirtqueueError) -> Bool {
-    let start = frame.lowerBound - NetHeader.byteCount
-    guard try chain.write(batch.bytes, part: start..<start + 10) == 10 else { return false }
+    let (low, high) = batch.headerWords(frame)
+    guard try chain.write(low), try chain.write(UInt16(truncatingIfNeeded: high)) else { return false }
     guard settings.headerByteCount > 10 else { return true }
     spread.low = try chain.writePosition()
     guard try chain.write(1 as UInt8) else { return false }

@@ -1,4 +1,5 @@
 import GuestRAM
+import LinuxIO
 import VirtioCore
 import Virtqueue
 
@@ -57,7 +58,7 @@ extension NetDevice {
     guard try chain.read(into: &batch.bytes, part: room.lowerBound..<room.lowerBound + common) == common else {
       return 0
     }
-    batch.bytes.setLittleEndian16(0, at: frame - 2)
+    batch.bytes.setLittleEndian(0 as UInt16, at: frame - 2)
     let rest = settings.headerByteCount - common
     // Where the frame will be, which then covers it.
     guard try chain.read(into: &batch.bytes, part: frame..<frame + rest) == rest else { return 0 }

@@ -1,3 +1,5 @@
+import LinuxIO
+
 /// `struct virtio_net_hdr` (5.1.6): what of a frame is still to be done, and by whom.
 ///
 /// Its first twelve bytes are the same whatever is negotiated, and the same on a TAP device.
@@ -60,41 +62,32 @@ extension NetHeader {
 
   /// Reads a header; nil for a `gso_type` that the specification does not know.
   /// - Parameter offset: where its twelve bytes begin; to leave them outside `bytes` is the caller's mistake.
-  init?(_ bytes: [UInt8], at offset: Int) {
-    let kind = bytes[offset + 1]
+  init?(_ bytes: borrowing [UInt8], at offset: Int) {
+    // Two loads and two stores: bytes that were written one by one would hold up whoever copies them all soon after.
+    let low = bytes.littleEndian(UInt64.self, at: offset)
+    let high = bytes.littleEndian(UInt32.self, at: offset + 8)
+    let kind = UInt8(truncatingIfNeeded: low >> 8)
     guard let segmentation = Segmentation(rawValue: kind & ~Self.congestionBit) else { return nil }
-    flags = Flags(rawValue: bytes[offset])
+    flags = Flags(rawValue: UInt8(truncatingIfNeeded: low))
     self.segmentation = segmentation
     hasCongestionBit = kind & Self.congestionBit != 0
-    headersByteCount = bytes.littleEndian16(at: offset + 2)
-    segmentByteCount = bytes.littleEndian16(at: offset + 4)
-    checksumStart = bytes.littleEndian16(at: offset + 6)
-    checksumOffset = bytes.littleEndian16(at: offset + 8)
-    bufferCount = bytes.littleEndian16(at: offset + 10)
+    headersByteCount = UInt16(truncatingIfNeeded: low >> 16)
+    segmentByteCount = UInt16(truncatingIfNeeded: low >> 32)
+    checksumStart = UInt16(truncatingIfNeeded: low >> 48)
+    checksumOffset = UInt16(truncatingIfNeeded: high)
+    bufferCount = UInt16(truncatingIfNeeded: high >> 16)
   }
 
   /// Writes all twelve bytes.
   func store(in bytes: inout [UInt8], at offset: Int) {
-    bytes[offset] = flags.rawValue
-    bytes[offset + 1] = segmentation.rawValue | (hasCongestionBit ? Self.congestionBit : 0)
-    bytes.setLittleEndian16(headersByteCount, at: offset + 2)
-    bytes.setLittleEndian16(segmentByteCount, at: offset + 4)
-    bytes.setLittleEndian16(checksumStart, at: offset + 6)
-    bytes.setLittleEndian16(checksumOffset, at: offset + 8)
-    bytes.setLittleEndian16(bufferCount, at: offset + 10)
+    let kind = segmentation.rawValue | (hasCongestionBit ? Self.congestionBit : 0)
+    let sizes = UInt64(headersByteCount) << 16 | UInt64(segmentByteCount) << 32 | UInt64(checksumStart) << 48
+    bytes.setLittleEndian(UInt64(flags.rawValue) | UInt64(kind) << 8 | sizes, at: offset)
+    bytes.setLittleEndian(UInt32(checksumOffset) | UInt32(bufferCount) << 16, at: offset + 8)
   }
 }
 
 extension [UInt8] {
-  func littleEndian16(at offset: Int) -> UInt16 {
-    UInt16(self[offset]) | UInt16(self[offset + 1]) << 8
-  }
-
-  mutating func setLittleEndian16(_ value: UInt16, at offset: Int) {
-    self[offset] = UInt8(truncatingIfNeeded: value)
-    self[offset + 1] = UInt8(truncatingIfNeeded: value >> 8)
-  }
-
   /// What the network writes: high byte first.
   func bigEndian16(at offset: Int) -> UInt16 {
     UInt16(self[offset]) << 8 | UInt16(self[offset + 1])

@@ -1,3 +1,5 @@
+import LinuxIO
+
 /// Packets on their way between a card and a port: frames in one stretch of memory, each behind its header.
 ///
 /// A packet is copied once on its way, so that what was checked is what is sent, whatever a guest does to its memory
@@ -72,13 +74,24 @@ public struct PacketBatch: ~Copyable, Sendable {
     return true
   }
 
+  /// Adds a copy of a frame that is part of other bytes.
+  /// - Returns: false, with nothing added, when there is no room.
+  @discardableResult
+  mutating func append(_ frame: Range<Int>, of source: [UInt8], _ header: NetHeader = NetHeader()) -> Bool {
+    guard hasRoom(for: frame.count) else { return false }
+    header.store(in: &bytes, at: end)
+    bytes.copy(frame, of: source, to: end + NetHeader.byteCount)
+    commit(frame.count)
+    return true
+  }
+
   /// Adds a copy of another batch's packet.
   /// - Returns: false, with nothing added, when there is no room.
   @discardableResult
   public mutating func append(packet index: Int, of other: borrowing PacketBatch) -> Bool {
     let packet = other.packet(index)
     guard hasRoom(for: packet.count - NetHeader.byteCount) else { return false }
-    bytes.replaceSubrange(end..<end + packet.count, with: other.bytes[packet])
+    bytes.copy(packet, of: other.bytes, to: end)
     commit(packet.count - NetHeader.byteCount)
     return true
   }
@@ -95,9 +108,10 @@ public struct PacketBatch: ~Copyable, Sendable {
     end = min(bytes.count, (start + byteCount + 15) & ~15)
   }
 
-  /// Says of each packet that it is in one buffer, as a driver is told (5.1.6.4).
-  mutating func setBufferCounts() {
-    for index in 0..<count { bytes.setLittleEndian16(1, at: frame(index).lowerBound - 2) }
+  /// The twelve bytes in front of a frame, with `num_buffers`, which means nothing on the way, as 0.
+  func headerWords(_ frame: Range<Int>) -> (UInt64, UInt32) {
+    let start = frame.lowerBound - NetHeader.byteCount
+    return (bytes.littleEndian(UInt64.self, at: start), bytes.littleEndian(UInt32.self, at: start + 8) & 0xFFFF)
   }
 
   /// Takes packets off the front.

@@ -128,8 +128,7 @@ extension CaptureFile {
     // The length stands at both ends, so that a file can be read backwards.
     let length = UInt32(blocks.count + 4 - start)
     blocks.append32(length)
-    blocks.setLittleEndian16(UInt16(truncatingIfNeeded: length), at: start + 4)
-    blocks.setLittleEndian16(UInt16(truncatingIfNeeded: length >> 16), at: start + 6)
+    blocks.setLittleEndian(length, at: start + 4)
     ends.append(blocks.count)
   }
 

@@ -26,7 +26,7 @@ public final class SinkPort: PacketPort {
 public final class SourcePort: PacketPort {
   public let name = "source"
   public private(set) var counters = PortCounters()
-  private let frame: ArraySlice<UInt8>
+  private let frame: [UInt8]
   private let event: Eventfd
 
   /// To all, from a local address, of a protocol kept for experiments, and of the usual shortest length.
@@ -36,7 +36,7 @@ public final class SourcePort: PacketPort {
   /// - Parameter frame: one that a port may give: neither too short nor too long.
   public init(frame: [UInt8] = smallFrame) throws(PortError) {
     precondition((PacketBatch.smallestFrameByteCount...PacketBatch.largestFrameByteCount).contains(frame.count))
-    self.frame = frame[...]
+    self.frame = frame
     do throws(LinuxError) {
       event = try Eventfd()
     } catch {
@@ -57,6 +57,6 @@ public final class SourcePort: PacketPort {
   }
 
   public func receive(into batch: inout PacketBatch) {
-    while batch.hasRoom(), batch.append(frame) { counters.received &+= 1 }
+    while batch.hasRoom(), batch.append(frame.indices, of: frame) { counters.received &+= 1 }
   }
 }

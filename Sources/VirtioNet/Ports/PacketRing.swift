@@ -1,3 +1,5 @@
+import LinuxIO
+
 /// Packets that wait, in the order in which they came, in a bounded stretch of memory that is taken when the first comes.
 struct PacketRing: ~Copyable, Sendable {
   /// What becomes of a frame's VLAN tag when it is copied.
@@ -51,7 +53,7 @@ struct PacketRing: ~Copyable, Sendable {
     let byteCount = packet.count + change.growth
     guard count < places.count, let start = room(for: byteCount) else { return false }
     if change == .none {
-      bytes.replaceSubrange(start..<start + byteCount, with: source[packet])
+      bytes.copy(packet, of: source, to: start)
     } else {
       copy(packet, of: source, to: start, change)
     }
@@ -70,8 +72,7 @@ struct PacketRing: ~Copyable, Sendable {
     let frameByteCount = place.byteCount - NetHeader.byteCount
     guard batch.hasRoom(for: frameByteCount) else { return false }
     let start = batch.nextPacket
-    batch.bytes.replaceSubrange(
-      start..<start + place.byteCount, with: bytes[place.start..<place.start + place.byteCount])
+    batch.bytes.copy(place.start..<place.start + place.byteCount, of: bytes, to: start)
     batch.commit(frameByteCount)
     first = first + 1 < places.count ? first + 1 : 0
     count -= 1
@@ -99,7 +100,7 @@ struct PacketRing: ~Copyable, Sendable {
   private mutating func copy(_ packet: Range<Int>, of source: [UInt8], to start: Int, _ change: TagChange) {
     // The header and both addresses.
     let leading = NetHeader.byteCount + 12
-    bytes.replaceSubrange(start..<start + leading, with: source[packet.prefix(leading)])
+    bytes.copy(packet.prefix(leading), of: source, to: start)
     var written = start + leading
     if let tag = change.tag {
       bytes.setBigEndian16(EthernetHead.tagType, at: written)
@@ -107,7 +108,7 @@ struct PacketRing: ~Copyable, Sendable {
       written += 4
     }
     let rest = packet.dropFirst(leading + (change.takesTag ? 4 : 0))
-    bytes.replaceSubrange(written..<written + rest.count, with: source[rest])
+    bytes.copy(rest, of: source, to: written)
     moveChecksum(ofPacketAt: start, by: change.growth)
   }
 

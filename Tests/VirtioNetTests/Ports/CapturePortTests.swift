@@ -117,6 +117,6 @@ private final class FewPort: PacketPort {
 
 extension [UInt8] {
   fileprivate func number(_ offset: Int) -> UInt32 {
-    UInt32(littleEndian16(at: offset)) | UInt32(littleEndian16(at: offset + 2)) << 16
+    littleEndian(UInt32.self, at: offset)
   }
 }
