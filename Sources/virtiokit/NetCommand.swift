@@ -36,7 +36,7 @@ struct NetCommand: Command {
   var packetsPerSecond = 0
   var bandwidth: ByteCount?
   var vlans: [Int] = []
-  var pollLimit = Duration.microseconds(32)
+  var pollLimit = Duration.zero
   var control: String?
   var printCapabilities = false
 
@@ -58,7 +58,9 @@ struct NetCommand: Command {
     options.value("packet-rate", &packetsPerSecond, "how many packets a second are let through, each way; 0 for all")
     options.value("bandwidth", &bandwidth, "how many bytes a second are let through, each way")
     options.value(
-      "poll", &pollLimit, "how long to look for packets before sleeping, where it pays: 0us, for never, to 1ms")
+      "poll", &pollLimit,
+      "how long to look for packets before sleeping, where it pays: up to 1ms, for a guest and a back-end that have "
+        + "processors of their own; 0us never looks")
     options.value("control", &control, "where commands are taken", placeholder: "PATH")
     options.flag("print-capabilities", &printCapabilities, "print what this back-end can do, as JSON, and end")
   }
