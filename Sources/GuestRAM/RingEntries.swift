@@ -34,7 +34,7 @@
   @usableFromInline let markAddress: UInt64
   @usableFromInline let mask: UInt16
   /// Whether there is a dirty log: asked here, since each entry would ask.
-  @usableFromInline let isMarked: Bool
+  public let isMarked: Bool
 
   /// As for `NumberRing`.
   public init(_ window: consuming MemoryWindow, at offset: Int, count: UInt16) {
@@ -58,10 +58,17 @@
   @inlinable
   @inline(__always)
   public func store(_ first: UInt32, _ second: UInt32, at index: UInt16) {
+    storeUnmarked(first, second, at: index)
+    if isMarked { mark(Int(index & mask) &* 8) }
+  }
+
+  /// Writes an entry of a ring for which there is no dirty log.
+  @inlinable
+  @inline(__always)
+  public func storeUnmarked(_ first: UInt32, _ second: UInt32, at index: UInt16) {
     let offset = Int(index & mask) &* 8
     unsafe (entries + offset).storeAligned(first.littleEndian)
     unsafe (entries + offset + 4).storeAligned(second.littleEndian)
-    if _slowPath(isMarked) { mark(offset) }
   }
 
   @usableFromInline

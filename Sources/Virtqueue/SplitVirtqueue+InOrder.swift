@@ -56,7 +56,7 @@ extension SplitVirtqueue {
       giveInOrder(head, writtenByteCount, isComplete: isComplete, position: position)
     } else {
       give(head, writtenByteCount)
-      trackGiven(head)
+      if tracker != nil { trackGiven(head) }
     }
   }
 

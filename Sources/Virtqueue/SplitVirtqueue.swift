@@ -37,7 +37,7 @@ public struct SplitVirtqueue: ~Copyable {
   @usableFromInline var runStart: UInt16
   @usableFromInline var waiting: WaitingChains
   /// Whether giving a chain back takes more than an element in the used ring.
-  @usableFromInline let isOrderedOrTracked: Bool
+  @usableFromInline let takesCare: Bool
   /// Tells a successor what is in flight; nil as a rule.
   @usableFromInline let tracker: InflightTracker?
 
@@ -73,14 +73,15 @@ public struct SplitVirtqueue: ~Copyable {
     self.size = size
     self.features = features
     self.descriptors = PairTable(descriptors)
-    isOrderedOrTracked = features.inOrder || tracker != nil
     if let tracker {
       heads = NumberRing(tracker.heads.share(), at: 0, count: size)
     } else {
       heads = NumberRing(available.share(), at: RingLayout.entriesOffset, count: size)
     }
     self.available = available
-    self.used = PairRing(used, at: RingLayout.entriesOffset, count: size)
+    let usedRing = PairRing(used, at: RingLayout.entriesOffset, count: size)
+    takesCare = features.inOrder || tracker != nil || usedRing.isMarked
+    self.used = usedRing
     takeIndex = nextAvailable
     self.tracker = tracker
     seenAvailable = nextAvailable &+ (tracker?.unfinishedCount ?? 0)
@@ -163,8 +164,11 @@ public struct SplitVirtqueue: ~Copyable {
   @inlinable
   @inline(__always)
   public mutating func complete(_ chain: consuming DescriptorChain) {
-    precondition(nextUsed != nextAvailable, "a chain is given back to the queue that it was taken from")
-    guard isOrderedOrTracked else { return give(chain.head, chain.writtenByteCount) }
+    guard _slowPath(takesCare) else {
+      used.storeUnmarked(UInt32(chain.head), chain.writtenByteCount, at: giveIndex)
+      giveIndex &+= 1
+      return
+    }
     giveWithCare(
       chain.head, chain.writtenByteCount, isComplete: features.inOrder && chain.isUsedCompletely,
       position: chain.position)
@@ -186,6 +190,7 @@ public struct SplitVirtqueue: ~Copyable {
   public mutating func publish() {
     turnStart = nextAvailable
     guard publishedUsed != nextUsed else { return }
+    precondition(inFlightCount <= size, "a chain is given back to the queue that it was taken from")
     used.window.publish(nextUsed, at: RingLayout.indexOffset)
     publishedUsed = nextUsed
     runStart = nextUsed
