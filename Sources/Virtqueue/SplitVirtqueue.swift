@@ -132,32 +132,40 @@ public struct SplitVirtqueue: ~Copyable {
     return chain
   }
 
-  /// Looks for chains to take, and has a tracker note the next; whether there is one.
+  /// Looks for chains to take; whether there are any.
   @usableFromInline
   mutating func makeReady() throws(VirtqueueError) -> Bool {
+    guard tracker == nil else { return try makeTrackedReady() }
+    guard nextAvailable &- turnStart < size, try look() else { return false }
+    readyAvailable = seenAvailable
+    return true
+  }
+
+  /// Looks for chains to take, and has the tracker note the next; whether there is one.
+  @inline(never)
+  private mutating func makeTrackedReady() throws(VirtqueueError) -> Bool {
     if nextAvailable == seenAvailable {
       guard nextAvailable &- turnStart < size, try look() else { return false }
     }
-    guard let tracker else {
-      readyAvailable = seenAvailable
-      return true
-    }
-    tracker.take(nextAvailable, from: available)
+    tracker?.take(nextAvailable, from: available)
     readyAvailable = nextAvailable &+ 1
     return true
   }
 
   /// Reads the available index again; whether it moved on.
+  @inline(__always)
   mutating func look() throws(VirtqueueError) -> Bool {
     let index = available.acquire(at: RingLayout.indexOffset)
     if index == seenAvailable { return false }
     // From what was seen before, and not from what was taken: so an index that goes backwards is too far ahead.
-    guard index &- seenAvailable <= size &- (seenAvailable &- nextUsed) else {
-      throw .availableIndexTooFarAhead(
-        index: index, nextAvailable: nextAvailable, inFlight: inFlightCount, size: size)
-    }
+    guard index &- seenAvailable <= size &- (seenAvailable &- nextUsed) else { throw tooFarAhead(index) }
     seenAvailable = index
     return true
+  }
+
+  @inline(never)
+  private func tooFarAhead(_ index: UInt16) -> VirtqueueError {
+    .availableIndexTooFarAhead(index: index, nextAvailable: nextAvailable, inFlight: inFlightCount, size: size)
   }
 
   /// Gives a chain back to the driver, with the number of bytes that were written into it.
@@ -194,6 +202,6 @@ public struct SplitVirtqueue: ~Copyable {
     used.window.publish(nextUsed, at: RingLayout.indexOffset)
     publishedUsed = nextUsed
     runStart = nextUsed
-    if tracker != nil { trackPublished() }
+    if _slowPath(takesCare) { trackPublished() }
   }
 }
