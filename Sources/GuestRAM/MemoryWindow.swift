@@ -8,24 +8,28 @@ public import Synchronization
   /// What all shares of a window have in common.
   @unsafe @usableFromInline
   struct Block {
-    /// How many shares there ever were, and how many of them are gone.
+    /// How many shares the first window ever had, and how many of them are gone.
     ///
     /// Two numbers that only grow, and not one that goes up and down: a processor can then have the sums of several chains
     /// under way at once, where each would have to wait for the one before.
-    @usableFromInline var shareCount: UInt
+    @usableFromInline var shareCount: UInt = 0
     @usableFromInline var goneCount: UInt = 0
+    /// The first window is gone, and so the last share takes the block with it.
+    @usableFromInline var isOrphan = false
     @usableFromInline let map: GuestMap
     // SAFETY: retained in init, released when the last share goes.
     let owner: Unmanaged<GuestMemory>
   }
 
-  // SAFETY: allocated in init, freed with the last share.
+  // SAFETY: allocated in init, freed with the first window or its last share, whichever goes later.
   @usableFromInline let block: UnsafeMutablePointer<Block>
   // SAFETY: `length` bytes inside a region that `block.owner` keeps mapped.
   @usableFromInline var base: UnsafeMutableRawPointer
   @usableFromInline var length: Int
   /// Where stores are marked: the stretch's own address as a rule.
   @usableFromInline var markAddress: UInt64
+  /// Whether this is the first window, and no share.
+  @usableFromInline let isFirst: Bool
 
   /// Opens a stretch that one region has all of.
   ///
@@ -44,13 +48,16 @@ public import Synchronization
     }
     unsafe block = .allocate(capacity: 1)
     unsafe block.initialize(
-      to: Block(shareCount: 1, map: memory.map, owner: Unmanaged.passRetained(memory)))
+      to: Block(map: memory.map, owner: Unmanaged.passRetained(memory)))
     unsafe base = unsafe host
     length = byteCount
     self.markAddress = (markAddress ?? address).rawValue
+    isFirst = true
   }
 
+  /// A share.
   @inlinable
+  @inline(__always)
   init(
     block: UnsafeMutablePointer<Block>, base: UnsafeMutableRawPointer, byteCount: Int, markAddress: UInt64
   ) {
@@ -58,6 +65,7 @@ public import Synchronization
     unsafe self.base = unsafe base
     length = byteCount
     self.markAddress = markAddress
+    isFirst = false
   }
 
   /// Another window upon the same stretch.
@@ -71,12 +79,17 @@ public import Synchronization
   @inlinable
   @inline(__always)
   deinit {
-    unsafe block.pointee.goneCount &+= 1
-    if unsafe _slowPath(block.pointee.goneCount == block.pointee.shareCount) { unsafe Self.free(block) }
+    if isFirst {
+      unsafe block.pointee.isOrphan = true
+    } else {
+      unsafe block.pointee.goneCount &+= 1
+    }
+    if unsafe _slowPath(block.pointee.isOrphan) { unsafe Self.freeIfLast(block) }
   }
 
   @usableFromInline
-  static func free(_ block: UnsafeMutablePointer<Block>) {
+  static func freeIfLast(_ block: UnsafeMutablePointer<Block>) {
+    guard unsafe block.pointee.goneCount == block.pointee.shareCount else { return }
     unsafe block.pointee.owner.release()
     unsafe block.deinitialize(count: 1)
     unsafe block.deallocate()

@@ -136,7 +136,10 @@ public struct SplitVirtqueue: ~Copyable {
   @usableFromInline
   mutating func makeReady() throws(VirtqueueError) -> Bool {
     guard tracker == nil else { return try makeTrackedReady() }
-    guard nextAvailable &- turnStart < size, try look() else { return false }
+    // Who asked for kicks may have seen some already.
+    if nextAvailable == seenAvailable {
+      guard nextAvailable &- turnStart < size, try look() else { return false }
+    }
     readyAvailable = seenAvailable
     return true
   }
