@@ -28,6 +28,9 @@ extension SplitVirtqueue {
     giveIndex = mark.giveIndex
     runStart = mark.runStart
     if runStart != giveIndex { used.store(mark.element.0, mark.element.1, at: runStart) }
-    for _ in 0..<count { tracker?.takeBack() }
+    guard let tracker else { return }
+    for _ in 0..<count { tracker.takeBack() }
+    // Each is noted anew when it is taken again.
+    readyAvailable = nextAvailable
   }
 }
