@@ -26,7 +26,11 @@ extension DeviceHost where Device: ~Copyable {
   /// - Returns: whether more buffers wait; see `kick`.
   @discardableResult
   public mutating func wake() -> Bool {
-    guard isServing || isDraining else { return false }
+    guard isServing || isDraining else {
+      // Backends tell only once.
+      hasMissedNews = isPaused
+      return false
+    }
     let config = device.config
     do throws(VirtqueueError) {
       try device.wake(&queues)
@@ -55,6 +59,8 @@ extension DeviceHost where Device: ~Copyable {
   }
 
   private mutating func pollModel() -> Bool {
+    let config = device.config
+    defer { noticeConfigChange(since: config) }
     do throws(VirtqueueError) {
       guard try device.poll(&queues) else { return false }
     } catch {
@@ -88,14 +94,17 @@ extension DeviceHost where Device: ~Copyable {
     queues.slots.contains { slot in slot.map { $0.inFlightCount != 0 } ?? false }
   }
 
-  /// Serves again, at first whatever came in the meantime.
+  /// Serves again, at first whatever came in the meantime: buffers, and news of the model's backends.
   ///
   /// - Returns: whether more buffers wait; see `kick`.
   @discardableResult
   public mutating func resume() -> Bool {
     queues.isPaused = false
     for slot in queues.slots { slot?.isWaiting = true }
-    return serveWaiting()
+    let hasMore = serveWaiting()
+    guard hasMissedNews else { return hasMore }
+    hasMissedNews = false
+    return wake() || hasMore
   }
 
   private var isLive: Bool {
@@ -120,6 +129,8 @@ extension DeviceHost where Device: ~Copyable {
 
   @discardableResult
   mutating func serveWaiting() -> Bool {
+    let config = device.config
+    defer { noticeConfigChange(since: config) }
     queues.isTurnOver = false
     var effort = 0
     while effort < Self.mostRounds * Self.interludesOfRound, !queues.isTurnOver {

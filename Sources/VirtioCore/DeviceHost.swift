@@ -28,6 +28,9 @@ public struct DeviceHost<Device: VirtioDevice & ~Copyable>: ~Copyable {
   /// Whether somebody looks at the queues without being told, by `poll`: then no kicks are asked for until `rest`.
   public var isPolled = false
 
+  /// The model was not woken, since the device was paused.
+  var hasMissedNews = false
+
   let ringFeatures: Features
   let notify: (DeviceNotification) -> Void
   var queues: QueueSet

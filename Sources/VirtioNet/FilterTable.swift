@@ -7,8 +7,15 @@ struct FilterTable {
   /// There were more than are kept.
   private(set) var isTooLong = false
 
-  mutating func add(_ address: EthernetAddress) {
-    if addresses.count < ReceiveFilter.mostAddresses { addresses.append(address) } else { isTooLong = true }
+  /// Adds addresses, six bytes each.
+  mutating func add(_ bytes: [UInt8], _ part: Range<Int>) {
+    for place in stride(from: part.lowerBound, to: part.upperBound, by: 6) {
+      guard addresses.count < ReceiveFilter.mostAddresses else {
+        isTooLong = true
+        return
+      }
+      addresses.append(EthernetAddress(bytes, at: place))
+    }
   }
 }
 

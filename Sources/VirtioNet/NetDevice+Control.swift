@@ -7,14 +7,19 @@ extension NetDevice {
   private static var ok: UInt8 { 0 }
   private static var error: UInt8 { 1 }
 
+  /// How many commands are obeyed in one call at most: the longest take as long as many packets.
+  private static var commandsOfTurn: Int { 64 }
+
   mutating func obey(_ queues: inout QueueSet, _ index: Int) throws(VirtqueueError) {
-    while var chain = try queues[index].next() {
+    for _ in 0..<Self.commandsOfTurn {
+      guard var chain = try queues[index].next() else { return }
       let isDone = try obey(&chain)
       if isDone { counters.commands &+= 1 } else { counters.refusedCommands &+= 1 }
       // Without room for the answer the driver has asked for none.
       _ = try chain.write(isDone ? Self.ok : Self.error)
       queues[index].complete(chain)
     }
+    queues.serveLater(index)
   }
 
   /// Carries a command out, wholly or not at all.
@@ -69,9 +74,13 @@ extension NetDevice {
   private func readTable(_ chain: inout DescriptorChain) throws(VirtqueueError) -> FilterTable? {
     guard let count = try chain.read(UInt32.self), count <= FilterTable.mostAnnounced else { return nil }
     var table = FilterTable()
-    for _ in 0..<count {
-      guard let address = try readAddress(&chain) else { return nil }
-      table.add(address)
+    var piece = [UInt8](repeating: 0, count: 6 * ReceiveFilter.mostAddresses)
+    var left = 6 * Int(count)
+    while left > 0 {
+      let byteCount = min(left, piece.count)
+      guard try chain.read(into: &piece, part: 0..<byteCount) == byteCount else { return nil }
+      table.add(piece, 0..<byteCount)
+      left -= byteCount
     }
     return table
   }

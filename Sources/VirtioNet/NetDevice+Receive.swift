@@ -19,7 +19,9 @@ extension NetDevice {
       guard try deliverAll(lane, &queues), !lane.isDry else { continue }
       fetch(lane)
       // A batch at a time, so that the driver has something to do while the next is carried.
-      if try deliverAll(lane, &queues), !lane.isDry { queues.serveNext(lane.receiveQueue) }
+      guard try deliverAll(lane, &queues), !lane.isDry else { continue }
+      // The lane's own queue may be one that the driver does not use.
+      queues.serveNext(queues.isRunning(lane.receiveQueue) ? lane.receiveQueue : 0)
     }
   }
 

@@ -5,11 +5,17 @@ import Virtqueue
 
 /// What the driver sends (5.1.6.2).
 extension NetDevice {
+  /// How many batches of segments are made in one call at most, and those of one more batch of packets: a packet may become
+  /// many times as long when it is cut.
+  private static var mostExtraBatches: Int { 16 }
+
   /// Carries packets from a transmit queue to its port, until there are none or the port has no room.
   mutating func transmit(_ lane: Lane, _ queues: inout QueueSet) throws(VirtqueueError) {
     let index = lane.transmitQueue
+    var extraBatches = 0
     while true {
-      send(lane)
+      extraBatches += send(lane)
+      if lane.isSent, extraBatches > Self.mostExtraBatches { return queues.serveLater(index) }
       // The driver's next packets wait in its own memory.
       guard lane.isSent, try collect(&lane.outgoing, &queues[index]) else { return }
       names.look(at: lane.outgoing)
@@ -66,17 +72,24 @@ extension NetDevice {
   }
 
   /// Hands the port what there is for it, with whatever the port does not do done.
-  private mutating func send(_ lane: Lane) {
+  /// - Returns: how many batches more than one it has become.
+  private mutating func send(_ lane: Lane) -> Int {
     lane.isStalled = false
-    guard !lane.isSent else { return }
-    guard let port = lane.port, fields.isLinkUp else { return counters.drop(.linkDown, lane.dropOutgoing()) }
+    guard !lane.isSent else { return 0 }
+    guard let port = lane.port, fields.isLinkUp else {
+      counters.drop(.linkDown, lane.dropOutgoing())
+      return 0
+    }
     let taken = port.takenOffloads
+    var extraBatches = -1
     repeat {
+      extraBatches += 1
       lane.outgoingFallback.adapt(&lane.outgoing, from: settings.leftOffloads, to: taken)
       port.send(&lane.outgoing)
     } while lane.outgoing.isEmpty && lane.outgoingFallback.hasMore
     lane.isStalled = !lane.isSent
     if !lane.outgoingFallback.drops.isEmpty { counters.drop(lane.outgoingFallback.takeDrops()) }
     if port.failure != reported { noteFailure() }
+    return extraBatches
   }
 }

@@ -67,8 +67,8 @@ public struct NetDevice: ~Copyable, VirtioDevice {
   }
 
   public mutating func setRunning(_ isRunning: Bool) {
-    guard !isRunning else { return }
-    for lane in lanes { lane.letGo(&counters) }
+    guard !isRunning else { return announceIfOwed() }
+    letGo()
   }
 
   public mutating func serve(_ index: Int, of queues: inout QueueSet) throws(VirtqueueError) {
@@ -87,6 +87,8 @@ public struct NetDevice: ~Copyable, VirtioDevice {
     for lane in lanes {
       lane.isDry = false
       if lane.isStalled, queues.isRunning(lane.transmitQueue) { try transmit(lane, &queues) }
+      // What the port has kept goes on with the next call, which `receive` leaves out while packets wait for buffers.
+      if lane.isSent, !lane.incoming.isEmpty { lane.port?.send(&lane.outgoing) }
     }
     try receive(&queues)
   }
@@ -113,7 +115,12 @@ public struct NetDevice: ~Copyable, VirtioDevice {
     fields.asksToAnnounce = false
     owesAnnouncement = false
     updateLink()
-    for lane in lanes { lane.letGo(&counters) }
+    letGo()
+  }
+
+  /// Ends with one driver.
+  private mutating func letGo() {
+    for lane in lanes { lane.letGo(&counters, isLinkUp: fields.isLinkUp) }
   }
 }
 
@@ -194,10 +201,11 @@ final class Lane {
     return incoming.count
   }
 
-  /// Ends with one driver: what it sent goes out if it can, and the rest goes nowhere.
-  func letGo(_ counters: inout NetCounters) {
-    if !outgoing.isEmpty { port?.send(&outgoing) }
-    counters.drop(.noReceiver, dropOutgoing() + dropIncoming())
+  /// Ends with one driver: what its port had no room for goes out if it can, and the rest goes nowhere.
+  func letGo(_ counters: inout NetCounters, isLinkUp: Bool) {
+    // What did not get as far as the port is not checked yet.
+    if isStalled, isLinkUp { port?.send(&outgoing) }
+    counters.drop(isLinkUp ? .noReceiver : .linkDown, dropOutgoing() + dropIncoming())
     isDry = false
     isStalled = false
   }

@@ -85,7 +85,7 @@ extension NetDevice {
     guard Offloads(rawValue: state.takenOffloads).isSubset(of: known) else {
       throw refuse("takenOffloads", "has more than the driver has agreed to")
     }
-    try state.filter.check()
+    try state.filter.check(choosesVLANs: features.contains(.netControlVLAN))
     guard state.steering.isPossible(pairCount: lanes.count) else {
       throw refuse("steering", "is nothing that the driver of a card with \(lanes.count) pairs of queues can ask for")
     }

@@ -18,6 +18,7 @@ public protocol PacketPort: AnyObject {
   var descriptor: Int32? { get }
 
   /// Takes packets from the front of the batch: all, or until it has no room. A packet that it drops counts as taken.
+  /// With or without packets, it goes on with what it took before and has kept.
   func send(_ batch: inout PacketBatch)
 
   /// Adds packets to the batch until there are none, or the batch has no room for the largest.
@@ -42,7 +43,7 @@ public struct PortCounters: Equatable, Sendable {
   public init() {}
 
   public mutating func drop(_ reason: DropReason, _ count: UInt64 = 1) {
-    drops[reason, default: 0] &+= count
+    if count > 0 { drops[reason, default: 0] &+= count }
   }
 }
 

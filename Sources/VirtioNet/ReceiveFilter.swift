@@ -72,10 +72,12 @@ struct ReceiveFilter: StateRecord {
   }
 
   /// Whether every field could have come from a driver.
-  func check() throws(StateError) {
-    guard vlans.isEmpty || vlans.count == 64 else {
+  /// - Parameter choosesVLANs: whether it has agreed to `VIRTIO_NET_F_CTRL_VLAN`.
+  func check(choosesVLANs: Bool) throws(StateError) {
+    let wordCount = choosesVLANs ? 64 : 0
+    guard vlans.count == wordCount else {
       throw .invalidValue(
-        section: NetState.section, field: "filter.vlans", reason: "has \(vlans.count) words and not 64")
+        section: NetState.section, field: "filter.vlans", reason: "has \(vlans.count) words and not \(wordCount)")
     }
     guard unicast.count <= Self.mostAddresses, multicast.count <= Self.mostAddresses else {
       throw .invalidValue(

@@ -5,6 +5,10 @@ import VirtioCore
 import VirtioNet
 import Virtqueue
 
+extension DeviceBench<NetDevice> {
+  fileprivate consuming func refuses(_ command: [UInt8]) throws -> Bool { try self.command(command) == 1 }
+}
+
 @Suite("Net: the control queue")
 struct NetControlTests {
   static let all: Features = [
@@ -67,6 +71,9 @@ struct NetControlTests {
     #expect(try accepts(frame(to: Self.other), after: [Self.quiet, set]))
     #expect(try accepts(frame(to: Self.group), after: [Self.quiet, set]))
     #expect(try !accepts(frame(to: Self.other), after: [Self.quiet, set, [1, 0] + table([]) + table([])]))
+    let most = [1, 0] + table([]) + table([EthernetAddress](repeating: Self.group, count: 600))
+    #expect(try accepts(frame(to: Self.group), after: [Self.quiet, most]))
+    #expect(try bench(ScriptedPort()).refuses(most.dropLast()))
     let many = (0..<65).map { EthernetAddress([3, 0, 0, 0, 0, $0], at: 0) }
     #expect(try accepts(frame(to: Self.group), after: [Self.quiet, [1, 0] + table([]) + table(many)]))
     #expect(try !accepts(frame(to: Self.other), after: [Self.quiet, [1, 0] + table([]) + table(many)]))

@@ -23,10 +23,13 @@ final class ScriptedPort: PacketPort {
   var waiting: [Packet] = []
   /// How many more packets it takes.
   var room = Int.max
+  /// How often the card has called it with something to send, or with nothing.
+  var sendCount = 0
 
   func setGivenOffloads(_ offloads: Offloads) { givenOffloads = offloads }
 
   func send(_ batch: inout PacketBatch) {
+    sendCount += 1
     while room > 0, !batch.isEmpty {
       sent.append(Packet(header: batch.header(0) ?? NetHeader(), frame: Array(batch.bytes[batch.frame(0)])))
       batch.removeFirst()

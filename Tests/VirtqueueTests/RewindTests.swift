@@ -47,6 +47,26 @@ struct RewindTests {
     #expect(try fixture.takeUsedInOrder()?.heads == Array(heads[0..<2]))
   }
 
+  @Test("chains that a rewound queue returns again are noted as in flight again")
+  func tracked() throws {
+    let fixture = try InflightFixture()
+    var ring = try RingFixture(size: 8)
+    let heads = try (0..<3).map { _ in try #require(try ring.send([.writable(0, 8)])) }
+    var queue = try fixture.queue(ring)
+    for _ in 0..<2 {
+      let mark = queue.mark
+      try complete(3, &queue)
+      #expect(try fixture.inFlight() == heads)
+      queue.rewind(to: mark)
+      #expect(try fixture.inFlight().isEmpty)
+    }
+    try complete(2, &queue)
+    #expect(try fixture.inFlight() == Array(heads[0..<2]))
+    queue.publish()
+    #expect(try fixture.inFlight().isEmpty)
+    #expect(try ring.takeAllUsed().map(\.id) == heads[0..<2].map(UInt32.init))
+  }
+
   @Test("bytes cross any split of a chain, and what a chain lacks is not made up")
   func bytes() throws {
     var fixture = try RingFixture(size: 8)

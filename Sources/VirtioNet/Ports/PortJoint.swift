@@ -1,3 +1,5 @@
+public import LinuxIO
+
 /// Two ports plugged into each other: a switch into a TAP device.
 ///
 /// When a descriptor gives the sign, `carry` does the rest.
@@ -6,6 +8,11 @@ public final class PortJoint {
   private let second: any PacketPort
   private var toSecond = Way()
   private var toFirst = Way()
+  /// Given by the joint to itself.
+  private let sign: Eventfd
+
+  /// How many batches are carried each way in one call, so that none lasts for as long as packets come.
+  private static var batchesOfTurn: Int { 16 }
 
   /// One direction: what the source has given, and the target has yet to take.
   private struct Way: ~Copyable {
@@ -13,7 +20,8 @@ public final class PortJoint {
     var fallback = OffloadFallback(.toPort)
   }
 
-  public init(_ first: any PacketPort, _ second: any PacketPort) {
+  public init(_ first: any PacketPort, _ second: any PacketPort) throws(LinuxError) {
+    sign = try Eventfd()
     self.first = first
     self.second = second
     first.setGivenOffloads(.all)
@@ -21,23 +29,29 @@ public final class PortJoint {
   }
 
   /// To be watched for changes, while this lives.
-  public var descriptors: [Int32] { [first.descriptor, second.descriptor].compactMap(\.self) }
-
-  /// Carries packets both ways until there are none, or their target has no room.
-  public func carry() {
-    Self.carry(from: first, to: second, &toSecond)
-    Self.carry(from: second, to: first, &toFirst)
+  public var descriptors: [Int32] {
+    [first.descriptor, second.descriptor, sign.descriptor.rawValue].compactMap(\.self)
   }
 
-  private static func carry(from source: any PacketPort, to target: any PacketPort, _ way: inout Way) {
-    while true {
+  /// Carries packets both ways until there are none, or their target has no room. After very many, one of the descriptors
+  /// gives the sign to go on.
+  public func carry() {
+    let isDoneFirst = Self.carry(from: first, to: second, &toSecond)
+    let isDoneSecond = Self.carry(from: second, to: first, &toFirst)
+    if !isDoneFirst || !isDoneSecond { sign.signal() }
+  }
+
+  /// - Returns: false when there may be more.
+  private static func carry(from source: any PacketPort, to target: any PacketPort, _ way: inout Way) -> Bool {
+    for _ in 0..<batchesOfTurn {
       repeat {
         way.fallback.adapt(&way.batch, from: .all, to: target.takenOffloads)
         target.send(&way.batch)
       } while way.batch.isEmpty && way.fallback.hasMore
-      guard way.batch.isEmpty else { return }
+      guard way.batch.isEmpty else { return true }
       source.receive(into: &way.batch)
-      if way.batch.isEmpty { return }
+      if way.batch.isEmpty { return true }
     }
+    return false
   }
 }

@@ -58,7 +58,8 @@ struct PortWorker: ~Copyable {
   /// - Returns: whether the port took or gave anything.
   private mutating func carry() -> Bool {
     let count = outgoing.count
-    if !outgoing.isEmpty { port.send(&outgoing) }
+    // Also with nothing, while `receive`, which would have the port go on as well, is left out.
+    if !outgoing.isEmpty || !incoming.isEmpty { port.send(&outgoing) }
     // What waits for the card is not added to, so that it changes hands as a whole.
     guard incoming.isEmpty else { return outgoing.count < count }
     port.receive(into: &incoming)

@@ -67,7 +67,7 @@ public final class RateLimitedPort: PacketPort {
 
   public func send(_ batch: inout PacketBatch) {
     adoptRates()
-    guard outgoingBrake.isOn else { return port.send(&batch) }
+    guard outgoingBrake.isOn, !batch.isEmpty else { return port.send(&batch) }
     let now = clock()
     var isBlocked = false
     while !batch.isEmpty, !isBlocked {
