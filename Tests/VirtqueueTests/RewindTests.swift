@@ -91,24 +91,3 @@ struct RewindTests {
     #expect(try fixture.memory.readBytes(4, at: fixture.heap.offset(70)) == [3, 4, 5, 6])
   }
 }
-
-extension RewindTests {
-  @Test("a rewound chain is no longer marked in an in-flight area, and is marked again when it is taken again")
-  func tracked() throws {
-    let fixture = try InflightFixture()
-    var ring = try RingFixture(size: 8)
-    var queue = try fixture.queue(ring)
-    let heads = try (0..<3).map { _ in try #require(try ring.send([.writable(0, 8)])) }
-    try complete(1, &queue)
-    let mark = queue.mark
-    try complete(2, &queue)
-    #expect(try fixture.inFlight() == heads)
-    queue.rewind(to: mark)
-    #expect(try fixture.inFlight() == [heads[0]])
-    try complete(2, &queue)
-    #expect(try fixture.inFlight() == heads)
-    queue.publish()
-    #expect(try fixture.inFlight() == [])
-    #expect(try ring.takeAllUsed().map(\.id) == heads.map(UInt32.init))
-  }
-}
