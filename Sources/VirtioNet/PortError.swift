@@ -10,6 +10,8 @@ public enum PortError: Error, Equatable, CustomStringConvertible {
   case noTap
   /// An inherited descriptor of a network interface that does not carry Ethernet frames behind headers.
   case noTapWithHeaders(descriptor: Int32)
+  /// Another program listens at the address, or a file that is no socket is there.
+  case taken(String)
   /// What the kernel said.
   case system(String, LinuxError)
   /// Whoever was connected has gone.
@@ -33,6 +35,8 @@ public enum PortError: Error, Equatable, CustomStringConvertible {
     case .noTap: "this kernel has no TAP devices: /dev/net/tun is missing (load the module tun)"
     case .noTapWithHeaders(let descriptor):
       "descriptor \(descriptor) is no TAP device opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR"
+    case .taken(let address):
+      "\(address) is taken, by another program or by a file: end the one, remove the other, or take another address"
     case .system(let what, let error): "\(what): \(error)"
     case .disconnected(let what): "\(what): the other side has gone"
     case .illegalLength(let what, let byteCount): "\(what): the other side announced a frame of \(byteCount) bytes"

@@ -51,6 +51,7 @@ final class Network {
   /// What the switch has learned, a line for each address.
   var tableText: String {
     guard let learningSwitch else { return "there is no switch\n" }
+    guard !learningSwitch.table.isEmpty else { return "the switch has heard of nobody yet\n" }
     return learningSwitch.table.map { entry in
       let vlan = entry.vlan == 0 ? "" : " VLAN \(entry.vlan)"
       return "\(entry.address)\(vlan) at \(entry.port), \(entry.age.components.seconds) s ago\n"
@@ -80,6 +81,16 @@ final class Network {
     case .source: [try SourcePort()]
     case .learningSwitch: []
     }
+  }
+}
+
+extension PacketRates {
+  /// So many packets and bytes a second; 0 is without limit.
+  init(eachWay packets: UInt64, bytes: UInt64) {
+    let share = Share(
+      packets: packets > 0 ? TokenBucket.Rate(perSecond: packets) : nil,
+      bytes: bytes > 0 ? TokenBucket.Rate(perSecond: bytes) : nil)
+    self.init(outgoing: share, incoming: share)
   }
 }
 

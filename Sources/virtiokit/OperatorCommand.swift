@@ -52,8 +52,13 @@ enum CommandError: Error, Equatable {
 extension CommandError {
   /// What to say of words that are no command of this help text.
   static func misread(_ words: [String], helpText: String) -> CommandError {
-    let line = helpText.split(separator: "\n").first { $0.hasPrefix("\(words.first ?? "\n") ") }
-    return line.map { .wrongArguments(String($0)) } ?? .unknown(words.joined(separator: " "))
+    let lines = helpText.split(separator: "\n")
+    guard let start = lines.firstIndex(where: { $0.hasPrefix("\(words.first ?? "\n") ") }) else {
+      return .unknown(words.joined(separator: " "))
+    }
+    // What a line has no room for is indented on the next; an answer is one line.
+    let rest = lines[(start + 1)...].prefix { $0.hasPrefix(" ") }.map { $0.drop { $0 == " " } }
+    return .wrongArguments(([lines[start]] + rest).joined(separator: " "))
   }
 
   static func size(_ word: String) throws(CommandError) -> ByteCount {

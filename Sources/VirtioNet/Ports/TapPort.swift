@@ -36,7 +36,9 @@ public final class TapPort: PacketPort {
       guard let device = try TapDevice.adopt(descriptor) else { throw LinuxError(call: "TUNGETIFF", number: 0) }
       self.init(device)
     } catch {
-      throw error.number == 0 ? .noTapWithHeaders(descriptor: number) : .system("TAP descriptor \(number)", error)
+      // Nothing is open under that number, or something else is.
+      throw [0, EBADF, ENOTTY, EINVAL].contains(error.number)
+        ? .noTapWithHeaders(descriptor: number) : .system("TAP descriptor \(number)", error)
     }
   }
 
