@@ -1,3 +1,4 @@
+import Glibc
 import LinuxIO
 import VirtioNet
 
@@ -99,7 +100,14 @@ extension SocketAddress {
   fileprivate static func all(named text: String) throws -> [SocketAddress] {
     guard !text.contains("/"), let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...])
     else { return [try .unix(path: text)] }
-    return try SocketAddress.internet(host: String(text[..<colon]), port: port)
+    // An IPv6 address stands in brackets, which tell its colons from the port's.
+    let name = text[..<colon]
+    let host = String(name.hasPrefix("[") && name.hasSuffix("]") ? name.dropFirst().dropLast() : name)
+    do throws(LinuxError) {
+      return try SocketAddress.internet(host: host, port: port)
+    } catch {
+      throw error.number == EADDRNOTAVAIL ? CommandError.noHost(host) : error as any Error
+    }
   }
 
   fileprivate static func one(named text: String) throws -> SocketAddress {

@@ -45,6 +45,7 @@ enum CommandError: Error, Equatable {
   case wouldShrink(ByteCount, from: ByteCount)
   case looksLikeQcow2(String)
   case noCard(Int, of: Int)
+  case noHost(String)
   case noBalloonSize(ByteCount)
   case balloonAboveMemory(ByteCount, memory: ByteCount)
 }
@@ -79,6 +80,7 @@ extension CommandError: CustomStringConvertible {
       "there is no card \(number): they are 0 to \(count - 1)"
     case .looksLikeQcow2(let path):
       "\(path) looks like a qcow2 image: say --format qcow2, or --format raw to serve it as it is"
+    case .noHost(let name): "\(name) has no address: no machine of this name is known here"
     case .noBalloonSize(let size): "a balloon of \(size) cannot be: it holds whole 4 KiB pages, fewer than 2^32"
     case .balloonAboveMemory(let size, let memory):
       "a balloon of \(size) would leave nothing of the guest's \(memory)"

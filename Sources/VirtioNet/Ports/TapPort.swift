@@ -135,6 +135,8 @@ extension TapPort {
       }
     } catch {
       if error.number == EPERM || error.number == EACCES { throw .notPermitted(device: name) }
+      if error.number == EINVAL, !isAlone, exists(name) { throw .oneQueue(device: name) }
+      if error.number == EBUSY { throw .taken("tap:\(name)") }
       throw error.call == "open" ? .noTap : .system("tap:\(name)", error)
     }
   }
