@@ -75,13 +75,13 @@ let testTargets: [Target] = [
     "VirtioNetTests", uses: ["VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
-  tests("VirtiokitTests", uses: ["virtiokit", "Balloon", "LinuxIO", "Options"]),
+  tests("VirtiokitTests", uses: ["virtiokit", "Balloon", "VirtioNet", "LinuxIO", "Options"]),
   tests("OptionsTests", uses: ["Options"]),
   tests(
     "SimulatedGuestTests",
     uses: [
-      "SimulatedGuest", "Balloon", "VirtioBlk", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO",
-      "Support",
+      "SimulatedGuest", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState",
+      "LinuxIO", "Support",
     ],
     resources: [.copy("Fixtures")]),
   tests("BalloonDemoTests", uses: ["balloon-demo", "Options"]),

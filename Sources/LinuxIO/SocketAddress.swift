@@ -11,7 +11,10 @@ public struct SocketAddress: Equatable, Sendable, CustomStringConvertible {
 
   let family: Int32
 
-  /// A socket in the file system; `ENAMETOOLONG` is thrown for a path of more than 107 bytes.
+  /// The longest path of a socket. The kernel wants a zero byte behind it.
+  public static let largestPathByteCount = 107
+
+  /// A socket in the file system; `ENAMETOOLONG` is thrown for a path of more than `largestPathByteCount` bytes.
   public static func unix(path: String) throws(LinuxError) -> SocketAddress {
     let address = try UnixAddress(path: path)
     return SocketAddress(bytes: address.bytes, description: path, path: path, family: AF_UNIX)

@@ -8,8 +8,7 @@ struct UnixAddress {
   init(path: String) throws(LinuxError) {
     let bytes = Array(path.utf8)
     guard !bytes.isEmpty, !bytes.contains(0) else { throw LinuxError(call: "bind", subject: path, number: EINVAL) }
-    // The kernel wants a zero byte after the path.
-    guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else {
+    guard bytes.count <= SocketAddress.largestPathByteCount else {
       throw LinuxError(call: "bind", subject: path, number: ENAMETOOLONG)
     }
     address.sun_family = sa_family_t(AF_UNIX)

@@ -45,15 +45,8 @@ struct BalloonCommand: Command {
   }
 
   func validate() throws(OptionError) {
-    if let descriptor, Int32(exactly: descriptor) == nil || descriptor < 3 {
-      throw .rejected(option: "--fd", value: "\(descriptor)", reason: "it is not the number of an inherited descriptor")
-    }
-    if let descriptor, socketPath != nil {
-      throw .rejected(option: "--fd", value: "\(descriptor)", reason: "--socket-path is given too")
-    }
-    if descriptor == nil, socketPath == nil, !printCapabilities {
-      throw .missingOption("--socket-path", placeholder: "PATH")
-    }
+    guard !printCapabilities else { return }
+    try SocketOptions(socketPaths: socketPath.map { [$0] } ?? [], descriptor: descriptor, control: control).check()
     if let interval = statisticsInterval, interval <= .zero {
       throw .rejected(
         option: "--statistics-interval", value: interval.optionText, reason: "the guest cannot be asked without pause")

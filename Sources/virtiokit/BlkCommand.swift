@@ -68,11 +68,8 @@ struct BlkCommand: Command {
 
   func validate() throws(OptionError) {
     guard !printCapabilities else { return }
-    try checkEntrance()
-    guard [image != nil, memory != nil, null != nil].filter({ $0 }).count == 1 else {
-      guard let image, memory != nil || null != nil else { throw .missingOption("--image", placeholder: "PATH") }
-      throw .rejected(option: "--image", value: image, reason: "--memory or --null is given too")
-    }
+    try SocketOptions(socketPaths: socketPath.map { [$0] } ?? [], descriptor: descriptor, control: control).check()
+    try checkContents()
     guard (1...256).contains(queueCount) else {
       throw .rejected(option: "--num-queues", value: "\(queueCount)", reason: "a disk has 1 to 256 queues")
     }
@@ -89,23 +86,37 @@ struct BlkCommand: Command {
     guard (1...16).contains(connectionCount) else {
       throw .rejected(option: "--connections", value: "\(connectionCount)", reason: "1 to 16 are made")
     }
-    if let overlay, isReadOnly || isDirect || image == nil || NBDAddress.isMeant(by: image ?? "") {
-      throw .rejected(
-        option: "--overlay", value: overlay, reason: "it goes with an image in a file that is written to alone")
-    }
     guard serial.utf8.count <= 20 else {
       throw .rejected(option: "--serial", value: serial, reason: "it is longer than 20 bytes")
     }
   }
 
-  private func checkEntrance() throws(OptionError) {
-    if let descriptor, Int32(exactly: descriptor) == nil || descriptor < 3 {
-      throw .rejected(option: "--fd", value: "\(descriptor)", reason: "it is not the number of an inherited descriptor")
+  /// What the disk's bytes are in, and the options that only some of that has.
+  private func checkContents() throws(OptionError) {
+    let sizes = [("--memory", memory), ("--null", null)].compactMap { name, size in size.map { (name, $0.optionText) } }
+    let sources = (image.map { [("--image", $0)] } ?? []) + sizes
+    guard let source = sources.first else { throw .missingOption("--image", placeholder: "PATH") }
+    if sources.count > 1 {
+      throw .rejected(
+        option: source.0, value: source.1, reason: "\(sources[1].0) is given too, and a disk is one of them")
     }
-    if let descriptor, socketPath != nil {
-      throw .rejected(option: "--fd", value: "\(descriptor)", reason: "--socket-path is given too")
+    if image?.isEmpty == true { throw .missingValue(option: "--image", placeholder: "PATH") }
+    let isNBD = NBDAddress.isMeant(by: image ?? "")
+    let isFile = image != nil && !isNBD
+    if let format, !isFile {
+      throw .rejected(option: "--format", value: format.optionText, reason: "only an --image in a file has one")
     }
-    if descriptor == nil, socketPath == nil { throw .missingOption("--socket-path", placeholder: "PATH") }
+    if isDirect, !isFile || format == .qcow2 {
+      throw .rejected(option: source.0, value: source.1, reason: "--direct goes with a raw image in a file")
+    }
+    if connectionCount > 1, !isNBD {
+      throw .rejected(
+        option: "--connections", value: "\(connectionCount)", reason: "only an NBD server has connections")
+    }
+    if let overlay, isReadOnly || isDirect || !isFile {
+      throw .rejected(
+        option: "--overlay", value: overlay, reason: "it goes with an image in a file that is written to alone")
+    }
   }
 
   func run() throws {

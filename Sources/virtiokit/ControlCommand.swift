@@ -22,6 +22,11 @@ struct ControlCommand: Command {
     options.operands("COMMAND", &words, "what to do, such as balloon 512M; help lists all there is")
   }
 
+  func validate() throws(OptionError) {
+    try SocketOptions.check(control, of: "--control")
+    if words.allSatisfy({ $0.allSatisfy(\.isWhitespace) }) { throw .missingOperand("COMMAND") }
+  }
+
   func run() throws {
     let line = (words + (asJSON ? ["--json"] : [])).joined(separator: " ")
     guard !line.contains("\n") else { throw CommandError.unknown(line) }

@@ -9,7 +9,14 @@ struct NetCommand: Command {
   static let summary = "Serves network cards to vhost-user front-ends."
   static let discussion = """
     Each --socket-path is a card of its own; all of them are plugged into the same port, which for several cards is a \
-    switch. While it runs it takes commands, one a line, on the control socket and on standard input; "help" lists \
+    switch.
+
+    A port is tap:NAME, a TAP device, which is made if it is not there; switch, for cards and an --uplink to talk to each \
+    other; stream:ADDRESS, listen:ADDRESS or dgram:LOCAL,REMOTE, what QEMU's "-netdev stream" and "-netdev dgram" speak, \
+    where an address is a path or HOST:PORT; packet:INTERFACE, a card beside the machine's own on an interface; fd:NUMBER, \
+    an inherited TAP device; loopback, which returns every packet; sink and source, to measure.
+
+    While it runs it takes commands, one a line, on the control socket and on standard input; "help" lists \
     them. It serves one front-end after another on each socket, and ends on SIGTERM or "quit".
     """
   static let examples = [
@@ -56,7 +63,7 @@ struct NetCommand: Command {
     options.flag("no-control", &noControl, "offer no control queue")
     options.value("capture", &capture, "write what passes the port to this pcapng file", placeholder: "PATH")
     options.value("packet-rate", &packetsPerSecond, "how many packets a second are let through, each way; 0 for all")
-    options.value("bandwidth", &bandwidth, "how many bytes a second are let through, each way")
+    options.value("bandwidth", &bandwidth, "how many bytes a second are let through, each way; 0 for all")
     options.value(
       "poll", &pollLimit,
       "how long to look for packets before sleeping, where it pays: up to 1ms, for a guest and a back-end that have "
@@ -70,9 +77,15 @@ struct NetCommand: Command {
 
   func validate() throws(OptionError) {
     guard !printCapabilities else { return }
-    try checkEntrance()
+    try SocketOptions(socketPaths: socketPaths, descriptor: descriptor, control: control).check()
     try checkPorts()
+    try checkAddresses()
     try check("--queue-pairs", pairCount, in: 1...128, "a card has 1 to 128 pairs of queues")
+    if noControl, pairCount > 1 {
+      throw .rejected(
+        option: "--queue-pairs", value: "\(pairCount)",
+        reason: "guests ask for pairs in commands, which --no-control forbids")
+    }
     guard (4...32768).contains(queueSize), queueSize & (queueSize - 1) == 0 else {
       throw .rejected(option: "--queue-size", value: "\(queueSize)", reason: "it is no power of two from 4 to 32768")
     }
@@ -85,19 +98,6 @@ struct NetCommand: Command {
     }
   }
 
-  private func checkEntrance() throws(OptionError) {
-    if let descriptor, Int32(exactly: descriptor) == nil || descriptor < 3 {
-      throw .rejected(option: "--fd", value: "\(descriptor)", reason: "it is not the number of an inherited descriptor")
-    }
-    if let descriptor, !socketPaths.isEmpty {
-      throw .rejected(option: "--fd", value: "\(descriptor)", reason: "--socket-path is given too")
-    }
-    if descriptor == nil, socketPaths.isEmpty { throw .missingOption("--socket-path", placeholder: "PATH") }
-    if Set(socketPaths).count < socketPaths.count {
-      throw .rejected(option: "--socket-path", value: socketPaths[0], reason: "two cards cannot share a socket")
-    }
-  }
-
   private func checkPorts() throws(OptionError) {
     guard cardCount == 1 || port == .learningSwitch else {
       throw .rejected(option: "--port", value: port.optionText, reason: "several cards need --port switch")
@@ -107,15 +107,26 @@ struct NetCommand: Command {
         throw .rejected(option: "--uplink", value: uplink.optionText, reason: "it goes with --port switch alone")
       }
     }
-    guard addresses.isEmpty || addresses.count == cardCount, addresses.allSatisfy(\.isUnicast) else {
-      throw .rejected(
-        option: "--mac", value: addresses[0].description, reason: "each card needs one unicast address, or none does")
-    }
     guard vlans.isEmpty || vlans.count == cardCount && port == .learningSwitch else {
       throw .rejected(
         option: "--vlan", value: "\(vlans[0])", reason: "it goes with --port switch, once for each card or never")
     }
     for vlan in vlans { try check("--vlan", vlan, in: 1...4094, "a VLAN has a number from 1 to 4094") }
+    if capture?.isEmpty == true { throw .missingValue(option: "--capture", placeholder: "PATH") }
+  }
+
+  private func checkAddresses() throws(OptionError) {
+    for (number, address) in addresses.enumerated() {
+      let reason: String? =
+        if addresses.count != cardCount {
+          "there are \(cardCount) cards and \(addresses.count) addresses; each card has one, or none is given"
+        } else if !address.isUnicast {
+          "it is no card's own, which has an even first byte and is not all zero"
+        } else {
+          addresses[..<number].contains(address) ? "two cards cannot share an address" : nil
+        }
+      if let reason { throw .rejected(option: "--mac", value: address.description, reason: reason) }
+    }
   }
 
   private func check(_ option: String, _ value: Int, in range: ClosedRange<Int>, _ reason: String) throws(OptionError) {
@@ -138,10 +149,7 @@ struct NetCommand: Command {
   }
 
   var packetRates: PacketRates {
-    let share = PacketRates.Share(
-      packets: packetsPerSecond > 0 ? TokenBucket.Rate(perSecond: UInt64(packetsPerSecond)) : nil,
-      bytes: bandwidth.map { TokenBucket.Rate(perSecond: $0.bytes) })
-    return PacketRates(outgoing: share, incoming: share)
+    PacketRates(eachWay: UInt64(packetsPerSecond), bytes: bandwidth?.bytes ?? 0)
   }
 
   /// What a card offers its driver.

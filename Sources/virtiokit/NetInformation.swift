@@ -25,7 +25,11 @@ struct NetInformation {
     let rows = [headings] + cards.enumerated().map { number, card in ["\(number)"] + card.cells }
     let widths = headings.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
     let lines = rows.map { row in
-      zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count + 2) }.joined()
+      let last = row.indices.last
+      return row.indices.map { column in
+        column == last
+          ? row[column] : row[column] + String(repeating: " ", count: widths[column] - row[column].count + 2)
+      }.joined()
     }
     let drops = cards.enumerated().flatMap { number, card in card.dropLines.map { "card \(number): \($0)" } }
     return (lines + drops).map { $0 + "\n" }.joined()

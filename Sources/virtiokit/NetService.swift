@@ -90,11 +90,7 @@ final class NetService {
     switch command {
     case .link(let number, let isUp): try card(number).device.update { $0.setLink(isUp: isUp) }
     case .announce(let number): try card(number).device.update { $0.announce() }
-    case .rate(let packets, let bytes):
-      var share = PacketRates.Share()
-      if packets > 0 { share.packets = TokenBucket.Rate(perSecond: packets) }
-      if bytes.bytes > 0 { share.bytes = TokenBucket.Rate(perSecond: bytes.bytes) }
-      network.setRates(PacketRates(outgoing: share, incoming: share))
+    case .rate(let packets, let bytes): network.setRates(PacketRates(eachWay: packets, bytes: bytes.bytes))
     case .fault(let faults): network.setFaults(faults)
     case .table: return .success(network.tableText)
     case .info(let asJSON): return .success(information(asJSON: asJSON))

@@ -1,3 +1,4 @@
+import Glibc
 import LinuxIO
 import VirtioNet
 
@@ -51,6 +52,7 @@ final class Network {
   /// What the switch has learned, a line for each address.
   var tableText: String {
     guard let learningSwitch else { return "there is no switch\n" }
+    guard !learningSwitch.table.isEmpty else { return "the switch has heard of nobody yet\n" }
     return learningSwitch.table.map { entry in
       let vlan = entry.vlan == 0 ? "" : " VLAN \(entry.vlan)"
       return "\(entry.address)\(vlan) at \(entry.port), \(entry.age.components.seconds) s ago\n"
@@ -83,12 +85,29 @@ final class Network {
   }
 }
 
+extension PacketRates {
+  /// So many packets and bytes a second; 0 is without limit.
+  init(eachWay packets: UInt64, bytes: UInt64) {
+    let share = Share(
+      packets: packets > 0 ? TokenBucket.Rate(perSecond: packets) : nil,
+      bytes: bytes > 0 ? TokenBucket.Rate(perSecond: bytes) : nil)
+    self.init(outgoing: share, incoming: share)
+  }
+}
+
 extension SocketAddress {
   /// A path, or `HOST:PORT`.
   fileprivate static func all(named text: String) throws -> [SocketAddress] {
     guard !text.contains("/"), let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...])
     else { return [try .unix(path: text)] }
-    return try SocketAddress.internet(host: String(text[..<colon]), port: port)
+    // An IPv6 address stands in brackets, which tell its colons from the port's.
+    let name = text[..<colon]
+    let host = String(name.hasPrefix("[") && name.hasSuffix("]") ? name.dropFirst().dropLast() : name)
+    do throws(LinuxError) {
+      return try SocketAddress.internet(host: host, port: port)
+    } catch {
+      throw error.number == EADDRNOTAVAIL ? CommandError.noHost(host) : error as any Error
+    }
   }
 
   fileprivate static func one(named text: String) throws -> SocketAddress {

@@ -45,6 +45,7 @@ enum CommandError: Error, Equatable {
   case wouldShrink(ByteCount, from: ByteCount)
   case looksLikeQcow2(String)
   case noCard(Int, of: Int)
+  case noHost(String)
   case noBalloonSize(ByteCount)
   case balloonAboveMemory(ByteCount, memory: ByteCount)
 }
@@ -52,8 +53,13 @@ enum CommandError: Error, Equatable {
 extension CommandError {
   /// What to say of words that are no command of this help text.
   static func misread(_ words: [String], helpText: String) -> CommandError {
-    let line = helpText.split(separator: "\n").first { $0.hasPrefix("\(words.first ?? "\n") ") }
-    return line.map { .wrongArguments(String($0)) } ?? .unknown(words.joined(separator: " "))
+    let lines = helpText.split(separator: "\n")
+    guard let start = lines.firstIndex(where: { $0.hasPrefix("\(words.first ?? "\n") ") }) else {
+      return .unknown(words.joined(separator: " "))
+    }
+    // What a line has no room for is indented on the next; an answer is one line.
+    let rest = lines[(start + 1)...].prefix { $0.hasPrefix(" ") }.map { $0.drop { $0 == " " } }
+    return .wrongArguments(([lines[start]] + rest).joined(separator: " "))
   }
 
   static func size(_ word: String) throws(CommandError) -> ByteCount {
@@ -74,6 +80,7 @@ extension CommandError: CustomStringConvertible {
       "there is no card \(number): they are 0 to \(count - 1)"
     case .looksLikeQcow2(let path):
       "\(path) looks like a qcow2 image: say --format qcow2, or --format raw to serve it as it is"
+    case .noHost(let name): "\(name) has no address: no machine of this name is known here"
     case .noBalloonSize(let size): "a balloon of \(size) cannot be: it holds whole 4 KiB pages, fewer than 2^32"
     case .balloonAboveMemory(let size, let memory):
       "a balloon of \(size) would leave nothing of the guest's \(memory)"

@@ -1,3 +1,4 @@
+import LinuxIO
 public import Options
 public import VirtioNet
 
@@ -24,11 +25,11 @@ enum PortAddress: OptionValue, Equatable {
       guard let number = Int32(rest), number > 2 else { return nil }
       self = .descriptor(number)
     case ("packet", false): self = .interface(rest)
-    case ("stream", false): self = .stream(rest)
-    case ("listen", false): self = .listen(rest)
+    case ("stream", _) where Self.isAddress(rest): self = .stream(rest)
+    case ("listen", _) where Self.isAddress(rest): self = .listen(rest)
     case ("dgram", false):
       let ends = rest.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
-      guard ends.count == 2, !ends[0].isEmpty, !ends[1].isEmpty else { return nil }
+      guard ends.count == 2, ends.allSatisfy(Self.isAddress), ends[0] != ends[1] else { return nil }
       self = .datagram(local: ends[0], remote: ends[1])
     case ("switch", true) where parts.count == 1: self = .learningSwitch
     case ("loopback", true) where parts.count == 1: self = .loopback
@@ -36,6 +37,14 @@ enum PortAddress: OptionValue, Equatable {
     case ("source", true) where parts.count == 1: self = .source
     default: return nil
     }
+  }
+
+  /// Whether it is a path that a socket can have, or `HOST:PORT`.
+  private static func isAddress(_ text: String) -> Bool {
+    guard !text.contains("/"), let colon = text.lastIndex(of: ":") else {
+      return (1...SocketAddress.largestPathByteCount).contains(text.utf8.count)
+    }
+    return colon > text.startIndex && UInt16(text[text.index(after: colon)...]) != nil
   }
 
   var optionText: String {
@@ -55,8 +64,9 @@ enum PortAddress: OptionValue, Equatable {
 
   static let placeholder = "PORT"
   static let expectation = """
-    "tap:NAME", "fd:NUMBER" of an open TAP device, "packet:INTERFACE", "stream:ADDRESS" or "listen:ADDRESS" or \
-    "dgram:LOCAL,REMOTE" of QEMU's socket networks, "switch", "loopback", "sink" or "source"
+    "tap:NAME", "fd:NUMBER" of an open TAP device, "packet:INTERFACE", "stream:ADDRESS", "listen:ADDRESS" or \
+    "dgram:LOCAL,REMOTE" with two addresses, each a path of at most \(SocketAddress.largestPathByteCount) bytes or \
+    HOST:PORT, "switch", "loopback", "sink" or "source"
     """
 }
 

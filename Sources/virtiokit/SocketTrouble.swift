@@ -8,6 +8,8 @@ enum SocketTrouble: Error, Equatable {
   case inUse(path: String, option: String)
   /// The path that an option names is a file of another kind.
   case notASocket(path: String, option: String)
+  /// The path that an option names is in a directory that is not there.
+  case noDirectory(path: String, option: String)
   case notInherited(Int32)
   case noServer(path: String)
   case noAnswer(path: String, limit: Duration)
@@ -19,6 +21,7 @@ extension SocketTrouble {
     switch error.number {
     case EADDRINUSE: self = .inUse(path: path, option: option)
     case EEXIST: self = .notASocket(path: path, option: option)
+    case ENOENT: self = .noDirectory(path: path, option: option)
     default: return nil
     }
   }
@@ -40,6 +43,8 @@ extension SocketTrouble: CustomStringConvertible {
       "another program listens at \(path): end it, or give \(option) another path"
     case .notASocket(let path, let option):
       "\(path) is a file and no socket: remove it, or give \(option) another path"
+    case .noDirectory(let path, let option):
+      "there is no directory for \(path): make it, or give \(option) another path"
     case .notInherited(let number):
       "descriptor \(number) is no socket that was handed to this program: whoever starts it must leave a connected one "
         + "open under that number, or use --socket-path"

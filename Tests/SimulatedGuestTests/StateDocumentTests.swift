@@ -4,6 +4,7 @@ import Foundation
 import SimulatedGuest
 import Testing
 import VirtioBlk
+import VirtioNet
 
 @testable import VirtioCore
 
@@ -18,7 +19,7 @@ import VirtioBlk
     let shown = parts.indices.filter { $0 % 2 == 1 }.map { parts[$0] }
     let schemas = [
       try Schema.text(of: BalloonState.self), try Schema.text(of: HostState<BalloonState>.self),
-      try Schema.text(of: BlockState.self), try Schema.text(of: GuestState.self),
+      try Schema.text(of: BlockState.self), try Schema.text(of: NetState.self), try Schema.text(of: GuestState.self),
     ]
     for (index, schema) in schemas.enumerated() {
       #expect(shown.indices.contains(index) && shown[index] == schema, "the schema is now:\n\(schema)")

@@ -27,8 +27,11 @@ public final class PacketSocketPort: PacketPort {
       socket = try PacketSocket.open(on: interface)
       receiver = try MessageReceiver(headerByteCount: PacketSocket.headerByteCount, hasTags: true)
     } catch {
-      throw error.number == EPERM
-        ? .noPacketSocket(interface: interfaceName) : .system("packet:\(interfaceName)", error)
+      switch error.number {
+      case EPERM: throw .noPacketSocket(interface: interfaceName)
+      case ENODEV: throw .noInterface(interfaceName)
+      default: throw .system("packet:\(interfaceName)", error)
+      }
     }
     // The kernel cannot be asked; it has learned to cut datagrams from headers in 6.2.
     takenOffloads = KernelVersion.current >= KernelVersion(6, 2) ? .all : .all.subtracting([.udp4, .udp6])

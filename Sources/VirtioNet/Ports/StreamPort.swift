@@ -1,3 +1,4 @@
+import Glibc
 public import LinuxIO
 
 /// Frames behind their lengths on a stream, over TCP or a unix socket: what QEMU's `-netdev stream` and
@@ -58,7 +59,7 @@ public final class StreamPort: PacketPort {
       try socket.listen()
       listener = Listener(socket)
     } catch {
-      throw .system(name, error)
+      throw [EADDRINUSE, EEXIST].contains(error.number) ? .taken("\(address)") : .system(name, error)
     }
     try self.init(.server(listener), name)
     watch { () throws(LinuxError) in try ready.add(listener.socket.descriptor.rawValue, for: .readable) }

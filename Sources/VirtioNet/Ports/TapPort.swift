@@ -36,7 +36,9 @@ public final class TapPort: PacketPort {
       guard let device = try TapDevice.adopt(descriptor) else { throw LinuxError(call: "TUNGETIFF", number: 0) }
       self.init(device)
     } catch {
-      throw error.number == 0 ? .noTapWithHeaders(descriptor: number) : .system("TAP descriptor \(number)", error)
+      // Nothing is open under that number, or something else is.
+      throw [0, EBADF, ENOTTY, EINVAL].contains(error.number)
+        ? .noTapWithHeaders(descriptor: number) : .system("TAP descriptor \(number)", error)
     }
   }
 
@@ -133,6 +135,8 @@ extension TapPort {
       }
     } catch {
       if error.number == EPERM || error.number == EACCES { throw .notPermitted(device: name) }
+      if error.number == EINVAL, !isAlone, exists(name) { throw .oneQueue(device: name) }
+      if error.number == EBUSY { throw .taken("tap:\(name)") }
       throw error.call == "open" ? .noTap : .system("tap:\(name)", error)
     }
   }

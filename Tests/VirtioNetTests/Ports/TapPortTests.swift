@@ -1,5 +1,4 @@
 import Foundation
-import Glibc
 import LinuxIO
 import Support
 import Testing
@@ -199,7 +198,7 @@ struct TapPortTests {
       #expect(port.name == "tap:vk0")
       // A file that is no network device, and a device without what a frame needs.
       let refused = portFailure { () throws(PortError) in _ = try TapPort(descriptor: duplicateOfStandardError()) }
-      #expect("\(String(describing: refused))".contains("TUNGETIFF"))
+      guard case .noTapWithHeaders = refused else { throw try #require(refused) }
     }
   }
 
@@ -258,10 +257,12 @@ struct TapPortTests {
     try NetworkNamespace.run {
       let first = try TapPort.open(name: "vk0")
       let busy = portFailure { () throws(PortError) in _ = try TapPort.open(name: "vk0") }
-      #expect(busy == .system("tap:vk0", LinuxError(call: "ioctl(TUNSETIFF)", subject: "vk0", number: EBUSY)))
+      #expect(busy == .taken("tap:vk0"))
+      let more = portFailure { () throws(PortError) in _ = try TapPort.open(name: "vk0", queueCount: 2) }
+      #expect(more == .oneQueue(device: "vk0"))
       #expect(first.count == 1)
       let none = portFailure { () throws(PortError) in _ = try PacketSocketPort(interface: "vk9") }
-      #expect(none == .system("packet:vk9", LinuxError(call: "if_nametoindex", subject: "vk9", number: ENODEV)))
+      #expect(none == .noInterface("vk9"))
     }
   }
 }
