@@ -117,7 +117,7 @@ extension NetDevice {
       try isOver(&chain)
     else { return false }
     let asked = Features(low: bits)
-    guard asked.isSubset(of: features.intersection(Offloads.features)) else { return false }
+    guard asked.isSubset(of: features.intersection(Offloads.takingFeatures)) else { return false }
     setTakenOffloads(Offloads(takenByDriverWith: asked))
     return true
   }
