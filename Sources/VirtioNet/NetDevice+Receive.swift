@@ -16,6 +16,7 @@ extension NetDevice {
   mutating func receive(_ queues: inout QueueSet) throws(VirtqueueError) {
     if settings.showsPairsByQueues { countPairs(queues) }
     for lane in lanes {
+      if !fields.isLinkUp { counters.drop(.linkDown, lane.dropIncoming()) }
       guard try deliverAll(lane, &queues), !lane.isDry else { continue }
       fetch(lane)
       // A batch at a time, so that the driver has something to do while the next is carried.
