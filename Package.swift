@@ -72,7 +72,8 @@ let testTargets: [Target] = [
     "VirtioBlkTests", uses: ["VirtioBlk", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
     resources: [.copy("Fixtures")]),
   tests(
-    "VirtioNetTests", uses: ["VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"]),
+    "VirtioNetTests", uses: ["VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
+    resources: [.copy("Fixtures")]),
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   tests("VirtiokitTests", uses: ["virtiokit", "Balloon", "VirtioNet", "LinuxIO", "Options"]),

@@ -6,17 +6,20 @@ public struct GuestNames: StateRecord {
   public static let most = 8
 
   /// IPv4 addresses, as numbers; the oldest first.
-  public private(set) var ipv4: [UInt32] = []
+  public internal(set) var ipv4: [UInt32] = []
   /// IPv6 addresses, 16 bytes each; the oldest first.
-  public private(set) var ipv6: [[UInt8]] = []
+  public internal(set) var ipv6: [[UInt8]] = []
 
   public init() {}
 
   public mutating func code(with coder: inout some StateCoder) throws(StateError) {
     try coder.field("ipv4", &ipv4)
     try coder.field("ipv6", &ipv6)
-    ipv4 = ipv4.suffix(Self.most)
-    ipv6 = ipv6.filter { $0.count == 16 }.suffix(Self.most)
+  }
+
+  /// Whether they could have been remembered.
+  var arePossible: Bool {
+    ipv4.count <= Self.most && ipv6.count <= Self.most && ipv6.allSatisfy { $0.count == 16 }
   }
 
   /// The IPv4 addresses as people write them.

@@ -117,7 +117,7 @@ extension NetDevice {
       try isOver(&chain)
     else { return false }
     let asked = Features(low: bits)
-    guard asked.isSubset(of: features.intersection(Offloads.features)) else { return false }
+    guard asked.isSubset(of: features.intersection(Offloads.takingFeatures)) else { return false }
     setTakenOffloads(Offloads(takenByDriverWith: asked))
     return true
   }
@@ -183,7 +183,8 @@ extension NetDevice {
     guard features.contains(.netHashReport), let types = try chain.read(UInt32.self),
       try chain.read(UInt64.self) != nil, let key = try readKey(&chain)
     else { return false }
-    var choice = steering
+    // Of the commands that choose a mode the last one decides (5.1.6.5.5), and this one goes with automatic steering.
+    var choice = ReceiveSteering()
     choice.types = types
     choice.key = key
     return accept(choice)

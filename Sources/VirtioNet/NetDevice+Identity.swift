@@ -61,7 +61,8 @@ extension NetDevice {
   }
 
   mutating func announceIfOwed() {
-    guard owesAnnouncement else { return }
+    // Without a link nobody would hear of it.
+    guard owesAnnouncement, fields.isLinkUp else { return }
     owesAnnouncement = false
     announce()
   }

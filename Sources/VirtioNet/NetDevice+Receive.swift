@@ -16,13 +16,24 @@ extension NetDevice {
   mutating func receive(_ queues: inout QueueSet) throws(VirtqueueError) {
     if settings.showsPairsByQueues { countPairs(queues) }
     for lane in lanes {
+      if !fields.isLinkUp { counters.drop(.linkDown, lane.dropIncoming()) }
       guard try deliverAll(lane, &queues), !lane.isDry else { continue }
       fetch(lane)
       // A batch at a time, so that the driver has something to do while the next is carried.
-      guard try deliverAll(lane, &queues), !lane.isDry else { continue }
-      // The lane's own queue may be one that the driver does not use.
-      queues.serveNext(queues.isRunning(lane.receiveQueue) ? lane.receiveQueue : 0)
+      if try deliverAll(lane, &queues), !lane.isDry, let queue = runningQueue(queues) { queues.serveNext(queue) }
     }
+  }
+
+  /// Some receive queue, with which all lanes are served.
+  private func runningQueue(_ queues: borrowing QueueSet) -> Int? {
+    lanes.first { queues.isRunning($0.receiveQueue) }?.receiveQueue
+  }
+
+  /// The queue that a packet goes to: where the choice is the device's, another while its own is being reset (5.1.6.5.6.2).
+  private func runningQueue(for placement: Placement, _ queues: borrowing QueueSet) -> Int? {
+    if queues.isRunning(placement.queue) { return placement.queue }
+    guard !steering.isChosenByDriver else { return nil }
+    return stride(from: 0, to: 2 * settings.pairCount, by: 2).first { queues.isRunning($0) }
   }
 
   private mutating func countPairs(_ queues: borrowing QueueSet) {
@@ -51,15 +62,15 @@ extension NetDevice {
     let isClassified = hasToClassify
     while !lane.incoming.isEmpty {
       let placement = isClassified ? placement(lane) : commonPlacement(lane)
-      guard queues.isRunning(placement.queue) else {
-        // The first queue is only late; of another the driver has thought better (5.1.6.5.7.3).
-        guard placement.queue != 0 else { return false }
+      guard let queue = runningQueue(for: placement, queues) else {
+        // Queues are only late, unless the driver has asked for one that it then stopped (5.1.6.5.7.3).
+        guard steering.isChosenByDriver else { return false }
         counters.drop(.noBuffers)
         lane.incoming.removeFirst()
         continue
       }
       let count = isClassified ? 1 : lane.incoming.count
-      guard try deliver(&lane.incoming, count, placement, &queues[placement.queue], memory) else { return false }
+      guard try deliver(&lane.incoming, count, placement, &queues[queue], memory) else { return false }
     }
     return true
   }

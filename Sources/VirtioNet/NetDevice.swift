@@ -187,18 +187,20 @@ final class Lane {
   /// Whether all that the driver has sent was taken by the port.
   var isSent: Bool { outgoing.isEmpty && !outgoingFallback.hasMore }
 
-  /// - Returns: how many packets it were, without those that are yet to be cut.
+  /// - Returns: how many packets it were; what is not wholly cut counts as one.
   func dropOutgoing() -> Int {
-    defer { outgoing.removeAll() }
+    let count = outgoing.count + outgoingFallback.waitingCount
+    outgoing.removeAll()
     outgoingFallback.removeAll()
-    return outgoing.count
+    return count
   }
 
-  /// - Returns: how many packets it were, without those that are yet to be cut.
+  /// - Returns: how many packets it were; what is not wholly cut counts as one.
   func dropIncoming() -> Int {
-    defer { incoming.removeAll() }
+    let count = incoming.count + incomingFallback.waitingCount
+    incoming.removeAll()
     incomingFallback.removeAll()
-    return incoming.count
+    return count
   }
 
   /// Ends with one driver: what its port had no room for goes out if it can, and the rest goes nowhere.

@@ -74,8 +74,13 @@ extension Offloads {
   ]
 
   /// The features by which a driver takes them all, and leaves them all to the device.
-  static var features: Features {
-    (guestFeatures + hostFeatures).reduce(into: [] as Features) { features, row in features.insert(row.0) }
+  static var features: Features { named(guestFeatures + hostFeatures) }
+
+  /// The features by which a driver takes them all.
+  static var takingFeatures: Features { named(guestFeatures) }
+
+  private static func named(_ table: [(Feature, Offloads)]) -> Features {
+    table.reduce(into: []) { features, row in features.insert(row.0) }
   }
 
   /// What a driver with these features takes undone.

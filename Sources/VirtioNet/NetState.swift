@@ -78,16 +78,21 @@ extension NetDevice {
     guard state.address.isUnicast || features.isEmpty else {
       throw refuse("address", "is \(state.address), which no card can have")
     }
-    guard (1...lanes.count).contains(Int(state.pairCount)) else {
-      throw refuse("pairCount", "is \(state.pairCount), and the card here has \(lanes.count)")
+    let hasManyPairs = features.contains(.netMultiqueue) || features.contains(.netRSS)
+    let mostPairs = hasManyPairs ? lanes.count : 1
+    guard (1...mostPairs).contains(Int(state.pairCount)) else {
+      throw refuse("pairCount", "is \(state.pairCount), and the driver of the card here has \(mostPairs)")
     }
     let known = Offloads(takenByDriverWith: features)
     guard Offloads(rawValue: state.takenOffloads).isSubset(of: known) else {
       throw refuse("takenOffloads", "has more than the driver has agreed to")
     }
     try state.filter.check(choosesVLANs: features.contains(.netControlVLAN))
-    guard state.steering.isPossible(pairCount: lanes.count) else {
-      throw refuse("steering", "is nothing that the driver of a card with \(lanes.count) pairs of queues can ask for")
+    guard state.steering.isPossible(pairCount: mostPairs),
+      features.contains(.netRSS) || !state.steering.isChosenByDriver
+    else {
+      throw refuse("steering", "is nothing that a driver with \(mostPairs) pairs of queues can ask for")
     }
+    guard state.names.arePossible else { throw refuse("names", "are more than a card remembers, or of a wrong length") }
   }
 }

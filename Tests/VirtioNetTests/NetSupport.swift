@@ -1,3 +1,4 @@
+import DeviceState
 import GuestRAM
 import Support
 import VirtioCore
@@ -67,11 +68,15 @@ extension DeviceBench<NetDevice> {
   static func card(
     _ port: ScriptedPort, pairs: Int = 1, change: (inout NetOptions) -> Void = { _ in }
   ) throws -> NetBench {
+    try NetBench(device(port, pairs: pairs, change: change))
+  }
+
+  private static func device(_ port: ScriptedPort, pairs: Int, change: (inout NetOptions) -> Void) -> NetDevice {
     var options = NetOptions(address: cardAddress)
     options.pairCount = pairs
     options.queueSize = 64
     change(&options)
-    return try NetBench(NetDevice(options, ports: [port]))
+    return NetDevice(options, ports: [port])
   }
 
   /// Makes a packet available on a transmit queue, split into buffers of these lengths.
@@ -122,3 +127,48 @@ extension DeviceBench<NetDevice> {
 
 /// A header of twelve bytes in which nothing is left undone.
 let plainHeader = [UInt8](repeating: 0, count: 12)
+
+/// Every feature that a card of `NetBench.card` offers with several pairs of queues, but for those that change the header.
+let allFeatures: Features = NetControlTests.all.union([.netMultiqueue, .netRSS])
+
+extension DeviceBench<NetDevice> {
+  /// The same driver, with its memory, on a card with another port that goes on from the state of this one.
+  mutating func moved(
+    to port: ScriptedPort, pairs: Int = 1, change: (inout NetOptions) -> Void = { _ in }
+  ) throws -> NetBench {
+    host.pause()
+    var snapshot = try Snapshot(decoding: save().encoded())
+    var other = try moved(to: Self.device(port, pairs: pairs, change: change))
+    try other.host.attach(other.memory)
+    try other.host.restore(from: &snapshot)
+    other.host.resume()
+    other.host.wake()
+    return other
+  }
+
+  /// How many buffers of each receive queue were used.
+  func receivedCounts(pairs: Int) throws -> [Int] {
+    try (0..<pairs).map { try Int(rings[2 * $0].publishedUsedIndex) }
+  }
+}
+
+/// `VIRTIO_NET_CTRL_MQ_RSS_CONFIG`, with a key of the published vectors unless told otherwise.
+struct QueueChoice {
+  var types: UInt32 = 0x3F
+  var mask: UInt16?
+  var unclassified: UInt16 = 0
+  var table: [UInt16] = [0]
+  var transmitCount: UInt16 = 1
+  var keyByteCount: UInt8?
+  var key = FlowHashTests.key
+
+  var bytes: [UInt8] {
+    let numbers = [mask ?? UInt16(table.count - 1), unclassified] + table + [transmitCount]
+    let front: [UInt8] = [4, 1] + little(types)
+    return front + numbers.flatMap { little($0) } + [keyByteCount ?? UInt8(key.count)] + key
+  }
+}
+
+func little<T: FixedWidthInteger>(_ number: T) -> [UInt8] {
+  stride(from: 0, to: T.bitWidth, by: 8).map { UInt8(truncatingIfNeeded: number >> T($0)) }
+}

@@ -58,6 +58,14 @@ public struct OffloadFallback: ~Copyable {
     }
   }
 
+  /// How many packets are not adapted yet, or only in part.
+  public var waitingCount: Int {
+    switch rest {
+    case .none: 0
+    case .some(let rest): rest.count
+    }
+  }
+
   /// Takes what was counted of dropped packets since the last time.
   mutating func takeDrops() -> [DropReason: UInt64] {
     defer { drops.removeAll(keepingCapacity: true) }
