@@ -10,6 +10,8 @@ extension NetDevice {
     /// The driver has to make more buffers available first.
     case noBuffers
     case dropped(DropReason)
+    /// Not even all buffers of the ring together have room for it, which took long to find out.
+    case hopeless
   }
 
   /// Carries packets from all ports to the receive queues, until there are none or the driver lacks buffers.
@@ -70,16 +72,23 @@ extension NetDevice {
         continue
       }
       let count = isClassified ? 1 : lane.incoming.count
-      guard try deliver(&lane.incoming, count, placement, &queues[queue], memory) else { return false }
+      switch try deliver(&lane.incoming, count, placement, &queues[queue], memory) {
+      case .noBuffers: return false
+      case .hopeless:
+        // A driver with such buffers does not keep the thread.
+        queues.serveLater(queue)
+        return false
+      case .done, .dropped: break
+      }
     }
     return true
   }
 
-  /// Gives the driver packets of a batch; false when it lacks buffers for the next.
+  /// Gives the driver packets of a batch, until it lacks buffers for the next or one was hopeless.
   private mutating func deliver(
     _ batch: inout PacketBatch, _ count: Int, _ placement: Placement, _ queue: inout SplitVirtqueue,
     _ memory: GuestMemory
-  ) throws(VirtqueueError) -> Bool {
+  ) throws(VirtqueueError) -> Delivery {
     for _ in 0..<count {
       let frame = batch.frame(0)
       switch try deliver(batch, frame, placement, &queue, memory) {
@@ -87,11 +96,15 @@ extension NetDevice {
         counters.receivedPackets &+= 1
         counters.receivedBytes &+= UInt64(frame.count)
       case .dropped(let reason): counters.drop(reason)
-      case .noBuffers: return false
+      case .noBuffers: return .noBuffers
+      case .hopeless:
+        counters.drop(.bufferTooSmall)
+        batch.removeFirst()
+        return .hopeless
       }
       batch.removeFirst()
     }
-    return true
+    return .done
   }
 
   private func deliver(
@@ -143,7 +156,7 @@ extension NetDevice {
       guard spread.bufferCount < queue.size, var next = try queue.next() else {
         let isHopeless = spread.bufferCount >= queue.size
         queue.rewind(to: mark)
-        return isHopeless ? .dropped(.bufferTooSmall) : .noBuffers
+        return isHopeless ? .hopeless : .noBuffers
       }
       place += try next.write(batch.bytes, part: place..<frame.upperBound)
       spread.bufferCount += 1
