@@ -6,6 +6,7 @@
 
 #include <linux/if_packet.h>
 #include <linux/userfaultfd.h>
+#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -21,6 +22,8 @@ int accept4(int socket, struct sockaddr *_Nullable address, unsigned int *_Nulla
 int fallocate(int descriptor, int mode, off_t offset, off_t length);
 int memfd_create(const char *_Nonnull name, unsigned int flags);
 int pipe2(int descriptors[2], int flags);
+int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *_Nonnull actions, const char *_Nonnull path);
+int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *_Nonnull actions, int first);
 ssize_t preadv2(int descriptor, const struct iovec *_Nonnull vectors, int count, off_t offset, int flags);
 int pthread_setname_np(pthread_t thread, const char *_Nonnull name);
 

@@ -35,8 +35,8 @@ extension FileDescriptor {
     _ = try retrying("fdatasync") { fdatasync(number) }
   }
 
-  /// The two ends of a pipe.
-  public struct Pipe: ~Copyable, Sendable {
+  /// The two ends of a pipe; each can be let go of by itself.
+  @frozen public struct Pipe: ~Copyable, Sendable {
     public let reading: FileDescriptor
     public let writing: FileDescriptor
   }

@@ -1,11 +1,12 @@
 import Foundation
+import Glibc
 import LinuxIO
 
 /// A child process that hosts a guest, seen from the demo. It ends with its connection.
 struct HostProcess: ~Copyable {
   /// What the demo calls the process.
   let name: String
-  private let process: Process
+  private let process: ChildProcess
   private let connection: HostConnection
   private let progress: (String) -> Void
 
@@ -15,7 +16,7 @@ struct HostProcess: ~Copyable {
   private static let silence = Duration.seconds(120)
 
   private init(
-    name: String, process: Process, connection: consuming HostConnection, progress: @escaping (String) -> Void
+    name: String, process: ChildProcess, connection: consuming HostConnection, progress: @escaping (String) -> Void
   ) {
     self.name = name
     self.process = process
@@ -26,20 +27,16 @@ struct HostProcess: ~Copyable {
   /// Starts the process; what it tells on the way to an answer goes to `progress`.
   static func start(name: String, progress: @escaping (String) -> Void) throws -> HostProcess {
     let pair = try UnixSocket.pair()
-    let child = FileHandle(fileDescriptor: try pair.second.descriptor.duplicate().release(), closeOnDealloc: true)
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-    process.arguments = [roleArgument]
-    process.standardInput = child
-    try process.run()
-    // The child has its own now; only without ours does its end show when it ends.
-    try child.close()
+    let process = try ChildProcess(
+      try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"), [roleArgument],
+      streams: .init(input: .descriptor(pair.second.descriptor.rawValue)), hasOwnGroup: true)
+    // The child has its own now; without ours its end shows when it ends.
     let socket = UnixSocket(owning: try pair.first.descriptor.duplicate())
     return HostProcess(name: name, process: process, connection: HostConnection(socket), progress: progress)
   }
 
   deinit {
-    process.terminate()
+    process.kill(SIGTERM)
     process.waitUntilExit()
   }
 
@@ -67,8 +64,7 @@ struct HostProcess: ~Copyable {
   private func next() throws -> HostReply {
     while true {
       guard let reply = try connection.receive(HostReply.self, within: Self.silence) else {
-        process.waitUntilExit()
-        throw DemoError.hostEnded("\(name) exited with status \(process.terminationStatus)")
+        throw DemoError.hostEnded("\(name) \(process.waitUntilExit())")
       }
       switch reply {
       case .progress(let text): progress(text)

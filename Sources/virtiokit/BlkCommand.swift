@@ -103,8 +103,10 @@ struct BlkCommand: Command {
     if image?.isEmpty == true { throw .missingValue(option: "--image", placeholder: "PATH") }
     let isNBD = NBDAddress.isMeant(by: image ?? "")
     let isFile = image != nil && !isNBD
-    if let format, !isFile {
-      throw .rejected(option: "--format", value: format.optionText, reason: "only an --image in a file has one")
+    if let format, !isFile, format != .raw || !isNBD {
+      throw .rejected(
+        option: "--format", value: format.optionText, reason: "only an --image in a file has one, and a server's is raw"
+      )
     }
     if isDirect, !isFile || format == .qcow2 {
       throw .rejected(option: source.0, value: source.1, reason: "--direct goes with a raw image in a file")

@@ -48,13 +48,4 @@ import Testing
     }
     #expect(monitor.withLock { $0 } == 0)
   }
-
-  /// Runs a body on so many threads and waits for all.
-  private func withThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) throws {
-    guard count > 0 else { return }
-    let last = count - 1
-    let thread = try Thread(name: "monitor") { body(last) }
-    try withThreads(last, body)
-    thread.join()
-  }
 }

@@ -42,3 +42,12 @@ func openCount(like descriptor: borrowing FileDescriptor) -> Int {
     return unsafe fstat(number, &status) == 0 && status.st_ino == wanted.st_ino && status.st_dev == wanted.st_dev
   }
 }
+
+/// Runs a body on so many threads at once, each with its index, to their ends.
+func withThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) throws {
+  guard count > 0 else { return }
+  let last = count - 1
+  let thread = try Thread(name: "test") { body(last) }
+  try withThreads(last, body)
+  thread.join()
+}

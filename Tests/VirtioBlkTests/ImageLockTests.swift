@@ -1,4 +1,5 @@
 import Foundation
+import LinuxIO
 import Support
 import Testing
 import VirtioBlk
@@ -156,18 +157,17 @@ import VirtioCore
   @Test("an image that QEMU's tools may write is refused here", .enabled(if: hasTool))
   func isKeptOut() throws {
     let image = try Image()
-    let process = Process()
-    let (input, output) = (Pipe(), Pipe())
-    process.executableURL = URL(filePath: Self.tool)
-    process.arguments = ["-f", "raw", image.path]
-    process.standardInput = input
-    process.standardOutput = output
-    try process.run()
+    let input = try FileDescriptor.pipe()
+    let output = try FileDescriptor.pipe()
+    let process = try ChildProcess(
+      Self.tool, ["-f", "raw", image.path],
+      streams: .init(input: .descriptor(input.reading.rawValue), output: .descriptor(output.writing.rawValue)))
+    _ = consume output.writing
     // It has opened the image once it has done something with it.
-    input.fileHandleForWriting.write(Data("read 0 512\n".utf8))
+    try input.writing.writeAll(Array("read 0 512\n".utf8))
     var text = ""
     while !text.contains("read 512") {
-      let bytes = output.fileHandleForReading.availableData
+      let bytes = try output.reading.readBytes(upTo: 4096)
       try #require(!bytes.isEmpty)
       text += String(decoding: bytes, as: UTF8.self)
     }
@@ -175,21 +175,12 @@ import VirtioCore
     let reader = try FileStore(path: image.path, isReadOnly: true)
     #expect(throws: StoreError.inUse) { try writer.setExclusive(true) }
     #expect(throws: StoreError.inUse) { try reader.setExclusive(true) }
-    try input.fileHandleForWriting.close()
+    _ = consume input.writing
     process.waitUntilExit()
     try writer.setExclusive(true)
   }
 
   private func run(_ arguments: [String]) throws -> String {
-    let process = Process()
-    let output = Pipe()
-    process.executableURL = URL(filePath: Self.tool)
-    process.arguments = arguments
-    process.standardOutput = output
-    process.standardError = output
-    try process.run()
-    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    return text
+    String(decoding: try ChildProcess.run(Self.tool, arguments).output, as: UTF8.self)
   }
 }

@@ -262,7 +262,7 @@ struct Qcow2TurnsTests {
     try QemuTools.image("create", "-f", "qcow2", "-o", "lazy_refcounts=on,cluster_size=4k", path, "2M")
     // The command that follows the writes ends QEMU as a crash would.
     try QemuTools.run(
-      QemuTools.io, ["-f", "qcow2", "-c", "write -P 5 0 300k", "-c", "sigraise 9", path], allowing: [9])
+      QemuTools.io, ["-f", "qcow2", "-c", "write -P 5 0 300k", "-c", "sigraise 9", path], allowing: [.signal(9)])
     let bytes = try scratch.bytes("a.qcow2")
     try #require(bytes[79] & 1 == 1, "the image is not marked")
     let probe = try StoreProbe(Qcow2Store(path: path))

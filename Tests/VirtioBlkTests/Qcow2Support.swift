@@ -43,17 +43,12 @@ enum QemuTools {
   }
 
   @discardableResult
-  static func run(_ tool: String?, _ arguments: [String], allowing statuses: Set<Int32> = [0]) throws -> String {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: try #require(tool))
-    process.arguments = arguments
-    let output = Pipe()
-    process.standardOutput = output
-    process.standardError = output
-    try process.run()
-    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    try #require(statuses.contains(process.terminationStatus), "\(tool ?? "") \(arguments): \(text)")
+  static func run(_ tool: String?, _ arguments: [String], allowing ends: [ChildProcess.End] = [.exit(0)]) throws
+    -> String
+  {
+    let outcome = try ChildProcess.run(try #require(tool), arguments)
+    let text = String(decoding: outcome.output, as: UTF8.self)
+    try #require(ends.contains(outcome.end), "\(tool ?? "") \(arguments) \(outcome.end): \(text)")
     return text
   }
 
@@ -67,7 +62,7 @@ enum QemuTools {
 
   /// Requires that an image is in order; leaked clusters are allowed if asked for.
   static func check(_ path: String, leaks: Bool = false) throws {
-    try run(image, ["check", "-f", "qcow2", path], allowing: leaks ? [0, 3] : [0])
+    try run(image, ["check", "-f", "qcow2", path], allowing: leaks ? [.exit(0), .exit(3)] : [.exit(0)])
   }
 
   /// The disk's bytes as QEMU sees them.

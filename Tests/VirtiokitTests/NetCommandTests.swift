@@ -118,11 +118,16 @@ private func parse(_ words: [String]) throws -> NetCommand {
     "blk refuses options that would do nothing, and two disks",
     arguments: [
       ["--memory", "1G", "--direct"], ["--null", "1G", "--format", "raw"], ["--image", "a", "--connections", "2"],
-      ["--image", "a", "--format", "qcow2", "--direct"], ["--image", "nbd://a/b", "--format", "raw"],
+      ["--image", "a", "--format", "qcow2", "--direct"], ["--image", "nbd://a/b", "--format", "qcow2"],
       ["--memory", "1G", "--null", "1G"], ["--image", "a", "--memory", "1G"], ["--image", ""], [],
       ["--memory", "1G", "--overlay", "b"],
     ])
   func disks(words: [String]) {
     #expect(throws: OptionError.self) { try BlkCommand.parse(["--socket-path", "s"] + words, program: "p") }
+  }
+
+  @Test("blk is told that a server's disk is raw, which it is, so that one command line serves images and servers")
+  func rawServer() throws {
+    _ = try BlkCommand.parse(["--socket-path", "s", "--image", "nbd://a/b", "--format", "raw"], program: "p")
   }
 }

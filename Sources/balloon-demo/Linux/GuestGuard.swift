@@ -11,7 +11,7 @@ final class GuestGuard {
   /// The hidden first argument by which the program knows that it is to guard a guest.
   static let roleArgument = "guard-a-guest"
 
-  private let process = Process()
+  private let process: ChildProcess
   /// The guard waits for a word on it, and learns from its end that there is nobody left to say it.
   private let line: FileDescriptor
 
@@ -22,11 +22,10 @@ final class GuestGuard {
   init(group: Int32, directory: String) throws {
     let pipe = try FileDescriptor.pipe()
     line = try pipe.writing.duplicate()
-    process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-    process.arguments = [Self.roleArgument, "\(group)", directory]
-    process.standardInput = FileHandle(fileDescriptor: pipe.reading.rawValue, closeOnDealloc: false)
-    process.standardOutput = FileHandle.nullDevice
-    try process.run()
+    process = try ChildProcess(
+      try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"),
+      [Self.roleArgument, "\(group)", directory],
+      streams: .init(input: .descriptor(pipe.reading.rawValue), output: .null), hasOwnGroup: true)
   }
 
   /// Ends the guard and leaves it nothing to do: the guest has ended.

@@ -1,3 +1,5 @@
+import LinuxIO
+
 import Options
 
 /// Why the demo with a real guest stopped. What it says is for the person at the terminal.
@@ -8,7 +10,7 @@ enum LinuxDemoError: Error, Equatable {
   case notWholePages(UInt64)
   case notEnoughMemory(needed: UInt64, available: UInt64)
   case noPlace(byteCount: UInt64, refusals: [String])
-  case toolFailed(String, status: Int32)
+  case toolFailed(String, ChildProcess.End)
   /// The guest was gone before it had done what it was waited for.
   case guestEnded(before: String, lastWords: [String])
   case guestFailed(String)
@@ -32,7 +34,7 @@ extension LinuxDemoError: CustomStringConvertible {
       "the guest needs \(Self.size(needed)), and this machine has \(Self.size(available)) free"
     case .noPlace(let byteCount, let refusals):
       "no place for the guest's memory of \(Self.size(byteCount)): \(refusals.joined(separator: ", "))"
-    case .toolFailed(let path, let status): "\(path) ended with status \(status)"
+    case .toolFailed(let path, let end): "\(path) \(end)"
     case .guestEnded(let aim, let words): "the guest ended before \(aim)" + Self.quoted(words)
     case .guestFailed(let reason): "the guest gives up: \(reason)"
     case .timedOut(let aim, let limit, let words):

@@ -32,7 +32,7 @@ final class LinuxGuest {
 
   private static let mostBytesAtOnce = 4096
 
-  private let process = Process()
+  private let process: ChildProcess
   private let output: FileDescriptor
   private let loop: EventLoop
   private let hear: (GuestLine) -> Void
@@ -46,19 +46,14 @@ final class LinuxGuest {
     output = try pipe.reading.duplicate()
     self.loop = loop
     self.hear = hear
-    let writing = FileHandle(fileDescriptor: pipe.writing.rawValue, closeOnDealloc: false)
+    let writing = ChildProcess.Stream.descriptor(pipe.writing.rawValue)
     let command = Self.launcher() + [configuration.kernel.path] + configuration.arguments
-    process.executableURL = URL(fileURLWithPath: command[0])
-    process.arguments = Array(command.dropFirst())
-    process.currentDirectoryURL = URL(fileURLWithPath: configuration.directory)
-    process.environment = ProcessInfo.processInfo.environment
-      .merging(["TMPDIR": configuration.memoryPlace]) { $1 }
-    // The kernel would change the terminal's settings.
-    process.standardInput = FileHandle.nullDevice
-    process.standardOutput = writing
-    process.standardError = writing
-    try process.run()
-    guardian = try GuestGuard(group: process.processIdentifier, directory: configuration.directory)
+    let environment = ProcessInfo.processInfo.environment.merging(["TMPDIR": configuration.memoryPlace]) { $1 }
+    // The kernel would change the settings of a terminal on its standard input.
+    process = try ChildProcess(
+      command[0], Array(command.dropFirst()), environment: environment, directory: configuration.directory,
+      streams: .init(input: .null, output: writing, error: writing), hasOwnGroup: true)
+    guardian = try GuestGuard(group: process.identifier, directory: configuration.directory)
     watch = try loop.watch(output.rawValue) { [unowned self] in receive() }
   }
 
@@ -70,20 +65,12 @@ final class LinuxGuest {
   var lastWords: [String] { console.lastWords }
 
   /// Whether the kernel has ended. It may have said something before that has not been heard yet.
-  var hasEnded: Bool { watch == nil || hasExited }
-
-  /// Foundation notices an exit only when the helpers have exited too.
-  private var hasExited: Bool {
-    let path = "/proc/\(process.processIdentifier)/stat"
-    guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return true }
-    // The process's state follows its name, which is in brackets.
-    return text.split(separator: ")").last?.hasPrefix(" Z") ?? true
-  }
+  var hasEnded: Bool { watch == nil || process.hasExited }
 
   /// The host memory that the kernel has allocated to the guest's memory file, as its process shows it: nil when that
   /// process has no such file.
   func memoryFileByteCount() throws -> UInt64? {
-    let directory = "/proc/\(process.processIdentifier)/fd"
+    let directory = "/proc/\(process.identifier)/fd"
     let paths = try FileManager.default.contentsOfDirectory(atPath: directory).map { "\(directory)/\($0)" }
     // The file has no name any more: only its descriptors are left.
     let nameless = paths.filter { path in
@@ -97,7 +84,7 @@ final class LinuxGuest {
   /// Ends whatever there is left of the guest.
   func stop() {
     // A kernel that was killed leaves helpers, which hold the console and keep the group's number in use.
-    if process.isRunning || watch != nil { kill(-process.processIdentifier, SIGKILL) }
+    process.kill(SIGKILL, group: true)
     process.waitUntilExit()
     close()
     guardian?.dismiss()

@@ -1,4 +1,5 @@
 import Foundation
+import LinuxIO
 
 /// A program that is run for what it prints.
 struct Tool {
@@ -20,20 +21,9 @@ struct Tool {
 
   /// Runs the program to its end and returns its standard output.
   func output(of arguments: [String]) throws -> [UInt8] {
-    let process = Process()
-    let output = Pipe()
-    process.executableURL = url
-    process.arguments = arguments
-    process.standardInput = FileHandle.nullDevice
-    process.standardOutput = output
-    process.standardError = FileHandle.nullDevice
-    try process.run()
-    let bytes = [UInt8](output.fileHandleForReading.readDataToEndOfFile())
-    process.waitUntilExit()
-    guard process.terminationReason == .exit, process.terminationStatus == 0 else {
-      throw LinuxDemoError.toolFailed(url.path, status: process.terminationStatus)
-    }
-    return bytes
+    let outcome = try ChildProcess.run(url.path, arguments, error: .null)
+    guard outcome.end == .exit(0) else { throw LinuxDemoError.toolFailed(url.path, outcome.end) }
+    return outcome.output
   }
 
   /// Whether the program can run another one here; containers forbid some of what it is to do first.

@@ -12,17 +12,15 @@ import Testing
 
   /// A server, ended with its value.
   private final class Server {
-    private let process = Process()
+    private let process: ChildProcess
 
     init(_ program: String, _ arguments: [String]) throws {
-      process.executableURL = URL(fileURLWithPath: "/usr/bin/" + program)
-      process.arguments = arguments
-      try process.run()
+      process = try ChildProcess("/usr/bin/" + program, arguments)
     }
 
     /// Ends the server as a crash would.
     func kill() {
-      _ = Foundation.kill(process.processIdentifier, SIGKILL)
+      process.kill(SIGKILL)
       process.waitUntilExit()
     }
 

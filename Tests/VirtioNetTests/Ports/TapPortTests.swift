@@ -231,12 +231,8 @@ struct TapPortTests {
     try NetworkNamespace.run {
       let tap = try #require(try TapPort.open(name: "vk0").first)
       let wire = try PacketSocketPort(interface: "vk0")
-      let process = Process()
-      process.executableURL = URL(fileURLWithPath: "/usr/sbin/ip")
-      process.arguments = ["link", "delete", "vk0"]
-      try process.run()
-      process.waitUntilExit()
-      try #require(process.terminationStatus == 0)
+      let deletion = try ChildProcess.run("/usr/sbin/ip", ["link", "delete", "vk0"])
+      try #require(deletion.end == .exit(0))
       #expect(receive(from: tap).isEmpty)
       #expect(tap.failure == .system("tap:vk0", LinuxError(call: "read", number: EBADFD)))
       send([frame(1), frame(2)], to: tap)
