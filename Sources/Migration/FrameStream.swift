@@ -12,6 +12,7 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
   private var limit: Duration
   private var sentCount: UInt32 = 0
   private var receivedCount: UInt32 = 0
+  private var isOpened = false
   /// The bytes that have gone either way.
   private(set) var byteCount: UInt64 = 0
 
@@ -31,6 +32,7 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
 
   /// Receives the peer's opening and first frame.
   mutating func receiveHello() throws(MigrationError) -> Hello {
+    isOpened = true
     guard try receiveBytes(Self.magic.count) == Self.magic else { throw .notAMigration }
     var reader = WireReader(try receiveBytes(4))
     let version: UInt32 = reader.integer() ?? 0
@@ -126,7 +128,8 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
     limit = min(limit, .seconds(1))
     for _ in 0..<16 {
       do {
-        _ = try receive()
+        // A peer that went early said first who it was.
+        if isOpened { _ = try receive() } else { _ = try receiveHello() }
       } catch {
         if case .peerFailed = error { return error }
         if case .refused = error { return error }

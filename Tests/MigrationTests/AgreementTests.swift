@@ -100,6 +100,21 @@ import Testing
     #expect(sent.error?.sourceMayRun == true)
   }
 
+  @Test("a destination that gave up before the source said a word is heard all the same")
+  func goneEarly() throws {
+    let links = try TestLinks()
+    let reason = MigrationError.unsupportedVersion(9, newest: 1)
+    var stream = FrameStream(links.destination, limit: .seconds(5))
+    try stream.open(Hello(.destination, producer: "destination"))
+    _ = stream.giveUp(reason)
+    links.destination.shutDown()
+    let guest = try SampleGuest()
+    let sent = outcome { () throws(MigrationError) in
+      try Source(links.source, producer: "").move(guest.memory, state: guest.state)
+    }
+    #expect(sent.error == .peerFailed(reason.description))
+  }
+
   @Test("notes too many or too long are refused at the source")
   func noteLimits() throws {
     let guest = try SampleGuest()
