@@ -113,6 +113,18 @@ extension GuestMemory {
     if let failure { throw failure }
   }
 
+  /// Copies a range, which others may be writing, into other guest memory: all of it, or none and an error.
+  public func copy(_ range: GuestRange, to other: GuestMemory, at address: GuestAddress) throws(GuestMemoryError) {
+    try check(range)
+    let byteCount = Int(range.byteCount)
+    unsafe try other.map.check(address.rawValue, byteCount)
+    var target = address.rawValue
+    _ = unsafe try map.forEachPiece(range.start.rawValue, byteCount) { (host, length) throws(GuestMemoryError) in
+      unsafe try other.map.copyIn(UnsafeRawBufferPointer(start: host, count: length), to: target)
+      target += UInt64(length)
+    }
+  }
+
   /// Throws unless every byte of the range is guest memory.
   public func check(_ range: GuestRange) throws(GuestMemoryError) {
     guard range.byteCount <= UInt64(Int.max) else { throw .outside(range) }

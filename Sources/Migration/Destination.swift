@@ -41,8 +41,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   private let limits: DestinationLimits
   private var report = MigrationReport()
   private var start = MonotonicClock.now
-  /// The size of the memory that has been received, and nil before.
-  private var memoryByteCount: UInt64?
+  private var isReceived = false
 
   /// - Parameter producer: names this program to people, at most 255 bytes of UTF-8; what is longer is cut off.
   public init(_ link: consuming Link, producer: String, limits: DestinationLimits) {
@@ -70,7 +69,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
       let memory = try make(description, makeMemory)
       try stream.send(.accept)
       let state = try receiveGuest(memory)
-      memoryByteCount = memory.byteCount
+      isReceived = true
       return ArrivedGuest(memory: memory, state: state, description: description)
     } catch {
       throw stream.giveUp(error)
@@ -83,7 +82,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   /// - Returns: from then on the guest is here, and runs here alone.
   /// - Throws: the guest must not run here.
   public consuming func confirm() throws(MigrationError) -> MigrationReport {
-    guard let memoryByteCount else { preconditionFailure("there is no guest to confirm") }
+    precondition(isReceived, "there is no guest to confirm")
     do {
       try stream.send(.ready)
       _ = try stream.receive(.commit)
@@ -95,7 +94,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
     } catch {
       report.acknowledgementError = error
     }
-    report.close(since: start, wireByteCount: stream.byteCount, memoryByteCount: memoryByteCount)
+    report.close(since: start, wireByteCount: stream.byteCount)
     return report
   }
 
@@ -147,10 +146,8 @@ extension Destination where Link: ~Copyable {
     while true {
       let frame = try stream.receive()
       switch frame.kind {
-      case .plan:
-        let plan = try PageRun.runs(frame.payload)
-        try populator.add(planned.add(plan))
-        report.count(plan)
+      case .plan: try populator.add(take(frame, &planned, memory))
+      case .pass: try beginPass(frame, &planned, memory)
       case .pages: try receivePages(frame, planned.take(frame), memory)
       case .state: try append(frame, to: &state)
       case .complete:
@@ -160,6 +157,31 @@ extension Destination where Link: ~Copyable {
       default: throw .unexpectedFrame(frame.kind)
       }
     }
+  }
+
+  /// - Returns: what may need memory before its data comes.
+  private mutating func take(
+    _ frame: Frame, _ planned: inout PlannedPages, _ memory: GuestMemory
+  ) throws(MigrationError) -> [GuestRange] {
+    let plan = try PageRun.runs(frame.payload)
+    let ranges = try planned.add(plan)
+    report.count(plan)
+    if report.passCount == 0 { return ranges }
+    // What came in an earlier pass has its memory, and may have to lose it.
+    for run in plan where run.isZero {
+      try inGuestMemory { () throws(GuestMemoryError) in try memory.discard(run.range) }
+    }
+    return []
+  }
+
+  private mutating func beginPass(
+    _ frame: Frame, _ planned: inout PlannedPages, _ memory: GuestMemory
+  ) throws(MigrationError) {
+    let number = try Pass.number(frame.payload)
+    guard number == report.passCount + 1, number <= Pass.most else { throw .unexpectedFrame(.pass) }
+    if report.passCount == 0 { report.closeFirstPass(memoryByteCount: memory.byteCount) }
+    report.passCount += 1
+    try planned.beginPass(memory.regions.map(\.range))
   }
 
   private mutating func receivePages(
@@ -183,6 +205,7 @@ extension Destination where Link: ~Copyable {
     _ completion: Completion, _ state: [UInt8], _ memory: GuestMemory
   ) throws(MigrationError) {
     report.stateByteCount = UInt64(state.count)
+    if report.passCount == 0 { report.closeFirstPass(memoryByteCount: memory.byteCount) }
     let received = Completion(
       dataPageCount: report.dataPageCount, zeroPageCount: report.zeroPageCount, stateByteCount: report.stateByteCount,
       stateDigest: GuestMemory.digest(of: state), isToVerify: completion.isToVerify)

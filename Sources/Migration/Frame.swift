@@ -28,6 +28,8 @@ public enum FrameKind: UInt16, CaseIterable, Sendable {
   case commit = 12
   /// Destination: it has the guest.
   case committed = 13
+  /// Source: memory is gone through once more, for what was written since; which pass it is.
+  case pass = 14
 }
 
 extension FrameKind: CustomStringConvertible {
@@ -46,6 +48,7 @@ extension FrameKind: CustomStringConvertible {
     case .ready: "ready"
     case .commit: "commit"
     case .committed: "committed"
+    case .pass: "pass"
     }
   }
 
@@ -53,7 +56,7 @@ extension FrameKind: CustomStringConvertible {
   var mostPayload: Int {
     switch self {
     case .accept, .digestsEnd, .ready, .commit, .committed: 0
-    case .complete: 64
+    case .complete, .pass: 64
     case .hello, .abort, .pages: 2048
     case .description: 1 << 20
     case .plan, .state, .digests: 1 << 16

@@ -52,22 +52,28 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
     try sendBytes(opening + frame.header(number: number) + frame.payload)
   }
 
-  /// Sends a frame of page data straight from guest memory.
+  /// Sends a frame of page data straight from guest memory, or from where it has been copied.
   mutating func sendPages(
-    _ payload: [UInt8], _ pages: [GuestBuffer], of memory: GuestMemory
+    _ pages: PageFrame, of memory: GuestMemory, through stage: PageStage? = nil
   ) throws(MigrationError) {
-    let total = pages.reduce(0) { $0 + $1.byteCount }
-    try send(Frame(kind: .pages, payload: payload, dataByteCount: total))
-    var vectors = IOVectors(capacity: pages.count)
+    var (holder, buffers) = (memory, pages.buffers)
+    var start: GuestAddress?
+    if let stage {
+      let copy = try stage.take(pages, of: memory)
+      (holder, buffers, start) = (stage.memory, [copy], copy.address)
+    }
+    let payload = try pages.payload(holder, staged: start)
+    try send(Frame(kind: .pages, payload: payload, dataByteCount: pages.byteCount))
+    var vectors = IOVectors(capacity: buffers.count)
     do {
-      _ = try memory.drain(pages, using: &vectors) { (vectors) throws(MigrationError) in
+      _ = try holder.drain(buffers, using: &vectors) { (vectors) throws(MigrationError) in
         try connection { () throws(LinuxError) in try link.send(vectors, within: limit) }
-        return total
+        return pages.byteCount
       }
     } catch {
       throw MigrationError(error)
     }
-    byteCount += UInt64(total)
+    byteCount += UInt64(pages.byteCount)
   }
 
   /// The next frame. What a peer says when it gives up is thrown.

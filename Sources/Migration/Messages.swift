@@ -77,6 +77,24 @@ struct Abort {
   }
 }
 
+/// The start of another pass over memory: 1 for the second, and so on.
+struct Pass {
+  /// The most passes of a move.
+  static let most: UInt32 = 10_000
+
+  static func payload(_ number: UInt32) -> [UInt8] {
+    var writer = WireWriter()
+    writer.append(number)
+    return writer.bytes
+  }
+
+  static func number(_ payload: [UInt8]) throws(MigrationError) -> UInt32 {
+    var reader = WireReader(payload)
+    guard let number: UInt32 = reader.integer(), reader.remainingCount == 0 else { throw .malformedFrame(.pass) }
+    return number
+  }
+}
+
 /// What the source says it has sent, once it has.
 struct Completion: Equatable {
   let dataPageCount: UInt64

@@ -17,6 +17,8 @@ public enum MigrationError: Error, Equatable, Sendable {
   case refused(source: String, destination: String, reason: String)
   /// The kernel failed.
   case system(LinuxError)
+  /// The move was called off here.
+  case cancelled
 
   // The stream.
   /// The first bytes are not those of a migration.
@@ -70,6 +72,9 @@ public enum MigrationError: Error, Equatable, Sendable {
   /// Guest memory could not be made, reached or filled.
   case memory(GuestMemoryError)
 
+  /// The guest cannot be stopped, saved, or watched, or writes faster than its pages can be sent: why, and what to do.
+  case guest(String)
+
   /// The source gave the guest away and did not hear whether it arrived. The guest must not run at the source until an
   /// operator has made sure that it does not run at the destination. The text says why nothing was heard.
   case outcomeUnknown(String)
@@ -89,6 +94,8 @@ extension MigrationError: CustomStringConvertible {
     case .refused(let source, let destination, let reason):
       "\(destination) does not take the guest of \(source): \(reason)"
     case .system(let error): error.description
+    case .cancelled: "the move was called off"
+    case .guest(let reason): reason
     case .outcomeUnknown(let reason):
       "the guest was given away, but the destination did not confirm (\(reason)): it must not run here until it is "
         + "certain that it does not run there"

@@ -5,12 +5,14 @@ import LinuxIO
 public struct MigrationReport: Equatable, Sendable {
   /// The bytes that went over the connection, both ways together.
   public internal(set) var wireByteCount: UInt64 = 0
-  /// The 4 KiB pages whose bytes were sent.
+  /// The 4 KiB pages whose bytes were sent, each as often as it was.
   public internal(set) var dataPageCount: UInt64 = 0
   /// The 4 KiB pages that had memory behind them but were zero, so that nothing of them was sent.
   public internal(set) var zeroPageCount: UInt64 = 0
   /// The 4 KiB pages that had no memory behind them and were neither read nor sent.
   public internal(set) var absentPageCount: UInt64 = 0
+  /// How often memory was gone through again for what had been written since.
+  public internal(set) var passCount = 0
   /// The bytes of saved state.
   public internal(set) var stateByteCount: UInt64 = 0
   /// From the start of the move to its end, in seconds.
@@ -36,10 +38,14 @@ public struct MigrationReport: Equatable, Sendable {
     }
   }
 
-  /// Fills in what is known at the end.
-  mutating func close(since start: UInt64, wireByteCount: UInt64, memoryByteCount: UInt64) {
-    self.wireByteCount = wireByteCount
+  /// Notes what the first pass, which names each page once at most, has left out.
+  mutating func closeFirstPass(memoryByteCount: UInt64) {
     absentPageCount = memoryByteCount / GuestPage.byteCount - dataPageCount - zeroPageCount
+  }
+
+  /// Fills in what is known at the end.
+  mutating func close(since start: UInt64, wireByteCount: UInt64) {
+    self.wireByteCount = wireByteCount
     seconds = Self.seconds(since: start)
   }
 

@@ -18,12 +18,16 @@ struct PageFrame {
   }
 
   /// The payload before the data: the address of the first page, and the digest of all pages' digests.
-  func payload(_ memory: GuestMemory) throws(MigrationError) -> [UInt8] {
+  /// - Parameters:
+  ///   - memory: what holds the pages' data.
+  ///   - stage: where it holds them, one after another; nil for their own places.
+  func payload(_ memory: GuestMemory, staged stage: GuestAddress? = nil) throws(MigrationError) -> [UInt8] {
     guard let start = runs.first?.start else { return [] }
     var digests: [UInt64] = []
     digests.reserveCapacity(byteCount / Int(GuestPage.byteCount))
-    for run in runs {
-      try inGuestMemory { () throws(GuestMemoryError) in try memory.appendPageDigests(of: run.range, to: &digests) }
+    let ranges = stage.map { [GuestRange(start: $0, byteCount: UInt64(byteCount))] } ?? runs.map(\.range)
+    for range in ranges {
+      try inGuestMemory { () throws(GuestMemoryError) in try memory.appendPageDigests(of: range, to: &digests) }
     }
     var list = WireWriter()
     for digest in digests { list.append(digest) }
@@ -48,6 +52,12 @@ struct PlannedPages {
   }
 
   var isEmpty: Bool { next == runs.count }
+
+  /// Lets the plans rise from the start again.
+  mutating func beginPass(_ regions: [GuestRange]) throws(MigrationError) {
+    guard isEmpty else { throw .unexpectedFrame(.pass) }
+    cursor = PageCursor(regions)
+  }
 
   /// Adds a plan, and returns the ranges that will get data.
   mutating func add(_ plan: [PageRun]) throws(MigrationError) -> [GuestRange] {

@@ -83,33 +83,44 @@ extension GuestMemory {
   }
 }
 
-/// The pages of a guest that have memory behind them, in stretches of a few MiB, each told apart into data and zeros.
+/// Some of a guest's pages, in stretches of a few MiB, each told apart into data and zeros.
 struct PageSweep {
   /// Enough to keep the destination's helpers ahead of the data, little enough to stay in the processor's cache.
   private static let mostPages: UInt64 = 2048
 
   private let guest: GuestMemory
-  private let resident: [GuestRange]
+  private let pieces: [PagePiece]
   private var index = 0
-  /// The bytes of the range at `index` that have been looked at.
+  /// The bytes of the piece at `index` that have been looked at.
   private var offset: UInt64 = 0
 
+  /// All pages that have memory behind them.
   init(_ guest: GuestMemory) throws(MigrationError) {
+    self.init(guest, of: try guest.residentPages().map { PagePiece(range: $0, isResident: true) })
+  }
+
+  /// - Parameter pieces: whole pages in rising order, each piece within a region.
+  init(_ guest: GuestMemory, of pieces: [PagePiece]) {
     self.guest = guest
-    resident = try guest.residentPages()
+    self.pieces = pieces
   }
 
   /// The runs of the next stretch; none at the end.
   mutating func next() throws(MigrationError) -> [PageRun] {
     var runs: [PageRun] = []
     var left = Self.mostPages * GuestPage.byteCount
-    while left > 0, index < resident.count {
-      let start = GuestAddress(resident[index].start.rawValue + offset)
-      let part = GuestRange(start: start, byteCount: min(left, resident[index].byteCount - offset))
-      try look(at: part, &runs)
+    while left > 0, index < pieces.count {
+      let piece = pieces[index]
+      let start = GuestAddress(piece.range.start.rawValue + offset)
+      let part = GuestRange(start: start, byteCount: min(left, piece.range.byteCount - offset))
+      if piece.isResident {
+        try look(at: part, &runs)
+      } else {
+        runs.append(PageRun(start: start, pageCount: UInt32(part.byteCount / GuestPage.byteCount), isZero: true))
+      }
       left -= part.byteCount
       offset += part.byteCount
-      if offset == resident[index].byteCount { (index, offset) = (index + 1, 0) }
+      if offset == piece.range.byteCount { (index, offset) = (index + 1, 0) }
     }
     return runs
   }

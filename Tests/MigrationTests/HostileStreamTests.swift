@@ -202,11 +202,9 @@ private let badLayouts: [[GuestRange]] = [
         try stream.send(.description, describe([pages(0, 64)]))
         let (kind, payload) = plan([(2, 2, false), (10, 2, false)])
         try stream.send(kind, payload)
-        let buffer = GuestBuffer(address: address(UInt64(start) * 4096), byteCount: count * 4096)
-        var writer = WireWriter()
-        writer.append(buffer.address.rawValue)
-        writer.append(UInt64(0))
-        try stream.sendPages(writer.bytes, [buffer], of: memory)
+        var frame = PageFrame()
+        _ = frame.append(PageRun(start: address(UInt64(start) * 4096), pageCount: UInt32(count), isZero: false))
+        try stream.sendPages(frame, of: memory)
       }.error
       #expect(error == .unplannedPages(address(UInt64(start) * 4096)))
     }

@@ -1,0 +1,27 @@
+public import GuestRAM
+
+/// A guest that runs while it is moved, as the engine sees it. One thread makes all calls.
+public protocol LiveGuest: ~Copyable {
+  /// The guest's memory; the same for the whole move.
+  var memory: GuestMemory { get }
+
+  /// From the return on, all that anybody writes to memory is found by `takeWrites`.
+  mutating func beginTracking() throws(MigrationError)
+  /// What has been written since tracking began or this was asked last: whole 4 KiB pages in rising order, each range
+  /// within a region. Too much may be named, nothing too little.
+  mutating func takeWrites() throws(MigrationError) -> [GuestRange]
+  /// Nothing more is asked about writes.
+  mutating func endTracking()
+
+  /// Stops the guest and its devices, and returns what they have to be restored from. From the return on nobody writes
+  /// memory, until `resume`.
+  mutating func pause() throws(MigrationError) -> [UInt8]
+  /// Lets a guest that is paused run on here: it could not be moved.
+  mutating func resume()
+  /// Lets the guest run for so much of the time only, 1 being all of it, so that it writes less.
+  mutating func slowDown(to share: Double)
+}
+
+extension LiveGuest where Self: ~Copyable {
+  public mutating func slowDown(to share: Double) {}
+}

@@ -1,0 +1,96 @@
+/// How a guest that runs is moved: when it is stopped, and what may be done so that it can be.
+public struct MigrationPolicy: Equatable, Sendable {
+  /// How long the guest may stand still for its last pages, as far as that can be told before.
+  public var downtimeLimit: Duration
+  /// The most bytes of memory a second; nil for all that the connection takes. The last pages are not held back.
+  public var mostBytesPerSecond: UInt64?
+  /// How many passes over what has been written may be made before the guest counts as one that writes too fast.
+  public var mostPasses: Int
+  /// Whether a guest that writes faster than its pages can be sent is slowed down, step by step.
+  public var slowsDown: Bool
+  /// Whether a guest that still writes too fast after all passes is stopped all the same, for however long it takes;
+  /// otherwise the move fails, and the guest runs on.
+  public var stopsAnyway: Bool
+  /// Whether the memory on both sides is compared while the guest stands still, which takes long.
+  public var verifies: Bool
+
+  public init(
+    downtimeLimit: Duration = .milliseconds(300), mostBytesPerSecond: UInt64? = nil, mostPasses: Int = 30,
+    slowsDown: Bool = false, stopsAnyway: Bool = false, verifies: Bool = false
+  ) {
+    self.downtimeLimit = downtimeLimit
+    self.mostBytesPerSecond = mostBytesPerSecond
+    self.mostPasses = mostPasses
+    self.slowsDown = slowsDown
+    self.stopsAnyway = stopsAnyway
+    self.verifies = verifies
+  }
+}
+
+/// Decides after each pass over a running guest's memory what comes next.
+///
+/// The guest is stopped once what it has written meanwhile can be sent within the downtime limit, at the rate of the
+/// passes before. A guest of which two passes in a row leave no less than nine tenths of what the pass before left
+/// writes too fast: it is slowed down if that is allowed, each time to seven tenths of its speed.
+struct Convergence {
+  enum Step: Equatable {
+    /// Send what has been written, with the guest running at this share of its speed.
+    case pass(share: Double)
+    /// Stop the guest and send the rest.
+    case stop
+    /// The guest writes too fast.
+    case fail
+  }
+
+  private static let slowest = 0.01
+
+  private let policy: MigrationPolicy
+  private(set) var passCount = 0
+  /// Bytes a second, the mean of the rate before and that of the pass just made.
+  private(set) var rate = 0.0
+  private var remaining = UInt64.max
+  private var stallCount = 0
+  private(set) var share = 1.0
+
+  init(_ policy: MigrationPolicy) {
+    self.policy = policy
+  }
+
+  /// How long it would take to send so many bytes.
+  func expectedSeconds(for byteCount: UInt64) -> Double {
+    if byteCount == 0 { return 0 }
+    return rate > 0 ? Double(byteCount) / rate : .infinity
+  }
+
+  /// What to tell people about a guest that writes too fast.
+  func failure(remaining: UInt64) -> String {
+    let seconds = expectedSeconds(for: remaining)
+    return """
+      the guest writes too fast: after \(passCount) passes \(remaining >> 20) MiB are left, for which it would stand still \
+      \(Int(seconds * 1000)) ms at \(Int(rate / 1e6)) MB/s; allow more downtime, more bandwidth or slowing it down, or shrink \
+      it by its balloon
+      """
+  }
+
+  /// - Parameters:
+  ///   - sentByteCount: what the pass just made has sent, in bytes.
+  ///   - seconds: how long it took.
+  ///   - remaining: what has been written meanwhile, in bytes.
+  mutating func next(sentByteCount: UInt64, seconds: Double, remaining: UInt64) -> Step {
+    passCount += 1
+    let measured = Double(sentByteCount) / max(seconds, 1e-6)
+    // A pass too short to measure says nothing of the rate.
+    if sentByteCount >= 1 << 20 || rate == 0 { rate = rate == 0 ? measured : (rate + measured) / 2 }
+    let limit =
+      Double(policy.downtimeLimit.components.seconds) + Double(policy.downtimeLimit.components.attoseconds) / 1e18
+    if expectedSeconds(for: remaining) <= limit { return .stop }
+    stallCount = Double(remaining) >= 0.9 * Double(self.remaining) ? stallCount + 1 : 0
+    self.remaining = remaining
+    if stallCount >= 2, policy.slowsDown, share > Self.slowest {
+      stallCount = 0
+      share = max(Self.slowest, share * 0.7)
+    }
+    if passCount >= policy.mostPasses { return policy.stopsAnyway ? .stop : .fail }
+    return .pass(share: share)
+  }
+}

@@ -1,0 +1,103 @@
+import GuestRAM
+import LinuxIO
+
+/// What a source sends, part by part.
+extension Source where Link: ~Copyable {
+  mutating func introduce(_ description: GuestDescription) throws(MigrationError) {
+    try stream.open(Hello(.source, producer: producer))
+    try stream.send(.description, description.payload)
+    guard try stream.receiveHello().role == .destination else { throw .sameRole }
+    _ = try stream.receive(.accept)
+  }
+
+  // MARK: - Memory and state
+
+  /// Sends all pages that have memory behind them: the first pass, and the only one for a guest that does not run.
+  mutating func sendAllPages(of memory: GuestMemory) throws(MigrationError) {
+    try sendPages(PageSweep(memory), of: memory)
+    report.closeFirstPass(memoryByteCount: memory.byteCount)
+  }
+
+  /// Sends what was written since the pass before.
+  mutating func sendPass(over ranges: [GuestRange], of memory: GuestMemory) throws(MigrationError) {
+    report.passCount += 1
+    try stream.send(.pass, Pass.payload(UInt32(report.passCount)))
+    let pieces = ranges.pieces(resident: try memory.residentPages())
+    try sendPages(PageSweep(memory, of: pieces), of: memory)
+  }
+
+  /// Announces pages one stretch ahead of their data, so that the destination can have memory ready for them.
+  private mutating func sendPages(_ sweep: consuming PageSweep, of memory: GuestMemory) throws(MigrationError) {
+    var sweep = sweep
+    var runs = try plan(&sweep)
+    while !runs.isEmpty {
+      let following = try plan(&sweep)
+      try sendData(of: runs, memory)
+      runs = following
+    }
+  }
+
+  private mutating func plan(_ sweep: inout PageSweep) throws(MigrationError) -> [PageRun] {
+    let runs = try sweep.next()
+    if !runs.isEmpty { try stream.send(.plan, PageRun.payload(runs)) }
+    report.count(runs)
+    return runs
+  }
+
+  private mutating func sendData(of runs: [PageRun], _ memory: GuestMemory) throws(MigrationError) {
+    var frame = PageFrame()
+    for run in runs where !run.isZero {
+      if !frame.append(run) {
+        try sendFrame(frame, of: memory)
+        frame = PageFrame()
+        _ = frame.append(run)
+      }
+    }
+    if !frame.runs.isEmpty { try sendFrame(frame, of: memory) }
+  }
+
+  private mutating func sendFrame(_ frame: PageFrame, of memory: GuestMemory) throws(MigrationError) {
+    try pacer.wait(toSend: frame.byteCount)
+    try stream.sendPages(frame, of: memory, through: pacer.stage)
+  }
+
+  mutating func send(_ state: [UInt8], verifies: Bool) throws(MigrationError) {
+    for start in stride(from: 0, to: state.count, by: FrameKind.state.mostPayload) {
+      try stream.send(.state, Array(state[start...].prefix(FrameKind.state.mostPayload)))
+    }
+    report.stateByteCount = UInt64(state.count)
+    let completion = Completion(
+      dataPageCount: report.dataPageCount, zeroPageCount: report.zeroPageCount, stateByteCount: report.stateByteCount,
+      stateDigest: GuestMemory.digest(of: state), isToVerify: verifies)
+    try stream.send(.complete, completion.payload)
+  }
+
+  mutating func compare(_ memory: GuestMemory) throws(MigrationError) {
+    var check = try PageCheck(memory)
+    while true {
+      let frame = try stream.receive()
+      if frame.kind == .digestsEnd { break }
+      guard frame.kind == .digests else { throw .unexpectedFrame(frame.kind) }
+      try check.compare(PageDigests(frame.payload))
+    }
+    try check.finish()
+    report.isVerified = true
+    report.comparedPageCount = check.comparedCount
+  }
+
+  // MARK: - The end
+
+  mutating func handOver() throws(MigrationError) {
+    do {
+      try stream.send(.commit)
+      _ = try stream.receive(.committed)
+    } catch {
+      let reason = error == .peerGone ? stream.giveUp(error) : error
+      switch reason {
+      // The destination says so itself: it has not taken the guest.
+      case .peerFailed, .refused: throw reason
+      default: throw .outcomeUnknown(reason.description)
+      }
+    }
+  }
+}

@@ -1,0 +1,190 @@
+import GuestRAM
+import LinuxIO
+import Support
+import Testing
+
+@testable import Migration
+
+@Suite("Migration: a guest that runs") struct LiveMoveTests {
+  /// No pass ever leaves so little that the guest may be stopped for it.
+  private static let never = Duration.zero
+
+  private func bytes(_ memory: GuestMemory, _ range: GuestRange) throws -> [UInt8] {
+    try memory.readBytes(Int(range.byteCount), at: range.start)
+  }
+
+  @Test("what is written while earlier pages are on their way arrives as it was last")
+  func writes() throws {
+    let sample = try SampleGuest()
+    let (first, second) = (pages(1, 2), pages(0x40000 + 100, 300))
+    let guest = ScriptedGuest(
+      sample, [.fill(first, with: 1), .fill(second, with: 2), .fill(first, with: 3), .fill(pages(60, 4), with: 4)])
+    let move = try moveLive(
+      guest, over: TestLinks(), policy: MigrationPolicy(downtimeLimit: Self.never, verifies: true))
+    let arrived = try #require(move.destination.value)
+    for range in SampleGuest.regions { #expect(try bytes(arrived.guest.memory, range) == bytes(sample.memory, range)) }
+    #expect(arrived.guest.state == sample.state)
+    let report = try #require(move.source.value)
+    #expect(report.isVerified)
+    // Three passes that the script wrote something for, one that found nothing written, one with the guest stopped.
+    #expect(report.passCount == move.progress.count)
+    #expect(move.guest.calls.first == .begin && move.guest.calls.suffix(2) == [.pause, .end])
+    #expect(!move.guest.calls.contains(.resume))
+    #expect(try #require(report.downtimeSeconds) <= report.seconds)
+  }
+
+  @Test("pages that become zero or are given back meanwhile are zero there, and take no memory")
+  func zeros() throws {
+    let sample = try SampleGuest()
+    let (zeroed, given) = (pages(40, 8), pages(0x40000 + 200, 64))
+    let guest = ScriptedGuest(sample, [.fill(zeroed, with: 0), .discard(given), .fill(pages(20, 1), with: 9)])
+    let move = try moveLive(
+      guest, over: TestLinks(), policy: MigrationPolicy(downtimeLimit: Self.never, verifies: true))
+    let arrived = try #require(move.destination.value).guest.memory
+    // Asked before anything of it is read: reading would give it memory.
+    let resident = try arrived.residentRanges()
+    for range in [zeroed, given] { #expect(resident.allSatisfy { $0.overlap(range) == nil }) }
+    #expect(try sample.memory.residentRanges().allSatisfy { $0.overlap(given) == nil })
+    for range in SampleGuest.regions { #expect(try bytes(arrived, range) == bytes(sample.memory, range)) }
+  }
+
+  @Test("a guest that does nothing is stopped after one pass")
+  func idle() throws {
+    let move = try moveLive(ScriptedGuest(SampleGuest()), over: TestLinks())
+    #expect(move.source.value?.passCount == 1)
+    #expect(move.progress.map(\.passNumber) == [0])
+    #expect(move.progress.first?.remainingByteCount == 0)
+  }
+
+  @Test("a guest that writes too fast runs on here, and the destination hears why")
+  func tooFast() throws {
+    let guest = ScriptedGuest(try SampleGuest(), habit: .fill(pages(0, 64), with: 5))
+    let policy = MigrationPolicy(downtimeLimit: Self.never, mostPasses: 4)
+    let move = try moveLive(guest, over: TestLinks(), policy: policy)
+    guard case .guest(let reason)? = move.source.error else {
+      Issue.record("\(move.source)")
+      return
+    }
+    #expect(reason.contains("writes too fast: after 4 passes"))
+    #expect(move.destination.error == .peerFailed(reason))
+    #expect(!move.guest.calls.contains(.pause))
+    #expect(move.guest.calls.suffix(2) == [.end, .slowDown(1)])
+  }
+
+  @Test("if that is allowed it is slowed down, step by step, and stopped anyway")
+  func slowed() throws {
+    let sample = try SampleGuest()
+    let guest = ScriptedGuest(sample, habit: .fill(pages(0, 64), with: 5))
+    let policy = MigrationPolicy(
+      downtimeLimit: Self.never, mostPasses: 8, slowsDown: true, stopsAnyway: true, verifies: true)
+    let move = try moveLive(guest, over: TestLinks(), policy: policy)
+    #expect(move.source.value?.isVerified == true)
+    let shares = move.progress.map(\.share)
+    #expect(shares == shares.sorted(by: >) && shares.last ?? 1 < 0.5)
+    #expect(try bytes(#require(move.destination.value).guest.memory, pages(0, 64)).allSatisfy { $0 == 5 })
+  }
+
+  @Test("a move that is called off leaves the guest running here", arguments: [0, 2])
+  func cancelled(after pass: Int) throws {
+    let control = MigrationControl()
+    let guest = ScriptedGuest(try SampleGuest(), habit: .fill(pages(0, 64), with: 5))
+    let move = try moveLive(
+      guest, over: TestLinks(), policy: MigrationPolicy(downtimeLimit: Self.never), control: control
+    ) { if $0.passNumber == pass { control.cancel() } }
+    #expect(move.source.error == .cancelled)
+    #expect(move.destination.error == .peerFailed(MigrationError.cancelled.description))
+    #expect(!move.guest.calls.contains(.pause))
+    #expect(move.progress.count == pass + 1)
+  }
+
+  @Test("a bandwidth limit holds while the guest runs")
+  func limit() throws {
+    let policy = MigrationPolicy(mostBytesPerSecond: 8 << 20)
+    let move = try moveLive(ScriptedGuest(SampleGuest()), over: TestLinks(), policy: policy)
+    let report = try #require(move.source.value)
+    let bytes = report.dataPageCount * pageByteCount
+    // The burst goes at once.
+    #expect(report.seconds >= Double(bytes - 1 << 20) / Double(8 << 20) - 0.001)
+  }
+
+  @Test("a guest that was stopped and cannot be moved runs on", arguments: [false, true])
+  func failsLate(whileGivingAway: Bool) throws {
+    let guest = ScriptedGuest(try SampleGuest())
+    let counting = try TestLinks()
+    _ = try moveLive(guest, over: counting)
+    // The destination's last words: digests, ready, committed.
+    let ready = counting.destination.messageCount - 2
+    let links = try TestLinks(destination: { (index, _) in
+      index == (whileGivingAway ? ready + 1 : ready) ? [.shutDown] : nil
+    })
+    let move = try moveLive(guest, over: links)
+    #expect(move.source.error?.sourceMayRun == !whileGivingAway)
+    #expect(move.guest.calls.contains(.resume) == !whileGivingAway)
+    #expect(move.destination.error == nil || !whileGivingAway)
+  }
+}
+
+@Suite("Migration: convergence") struct ConvergenceTests {
+  private func policy(_ milliseconds: Int, passes: Int = 100) -> MigrationPolicy {
+    MigrationPolicy(downtimeLimit: .milliseconds(milliseconds), mostPasses: passes)
+  }
+
+  @Test("the guest is stopped as soon as what is left fits the downtime at the measured rate")
+  func fits() {
+    var convergence = Convergence(policy(100))
+    // 1 GB/s: 100 MB fit, a byte more does not.
+    #expect(convergence.next(sentByteCount: 1_000_000_000, seconds: 1, remaining: 100_000_001) == .pass(share: 1))
+    var other = Convergence(policy(100))
+    #expect(other.next(sentByteCount: 1_000_000_000, seconds: 1, remaining: 100_000_000) == .stop)
+  }
+
+  @Test("a rate follows the passes, and one too short to measure does not change it")
+  func rate() {
+    var convergence = Convergence(policy(0))
+    _ = convergence.next(sentByteCount: 100 << 20, seconds: 1, remaining: 1 << 30)
+    _ = convergence.next(sentByteCount: 300 << 20, seconds: 1, remaining: 1 << 30)
+    #expect(convergence.rate == Double(200 << 20))
+    _ = convergence.next(sentByteCount: 4096, seconds: 0.000_001, remaining: 1 << 30)
+    #expect(convergence.rate == Double(200 << 20))
+    #expect(convergence.expectedSeconds(for: 100 << 20) == 0.5)
+  }
+
+  @Test("nothing left means no downtime, even at no rate at all")
+  func nothing() {
+    var convergence = Convergence(policy(0))
+    #expect(convergence.next(sentByteCount: 0, seconds: 0, remaining: 0) == .stop)
+  }
+}
+
+@Suite("Migration: lists of ranges") struct RangeListTests {
+  @Test("pieces and unions hold the same pages as sets of pages do", arguments: 0..<UInt64(50))
+  func sets(seed: UInt64) {
+    var generator = SeededGenerator(seed: seed)
+    let (left, right) = (generator.ranges(), generator.ranges())
+    let (leftPages, rightPages) = (numbers(left), numbers(right))
+    let pieces = left.pieces(resident: right)
+    #expect(numbers(pieces.map(\.range)) == leftPages)
+    #expect(numbers(pieces.filter(\.isResident).map(\.range)) == leftPages.filter(Set(rightPages).contains))
+    #expect(numbers(left.union(right)) == Array(Set(leftPages).union(rightPages)).sorted())
+  }
+
+  private func numbers(_ ranges: [GuestRange]) -> [UInt64] {
+    ranges.flatMap { (range) in
+      (0..<range.byteCount / pageByteCount).map { range.start.rawValue / pageByteCount + $0 }
+    }
+  }
+}
+
+extension SeededGenerator {
+  /// Some ranges of whole pages in rising order, some of them neighbours.
+  fileprivate mutating func ranges() -> [GuestRange] {
+    var (ranges, free) = ([GuestRange](), UInt64(0))
+    for _ in 0..<UInt64.random(in: 0...12, using: &self) {
+      let start = free + .random(in: 0...3, using: &self)
+      let count = UInt64.random(in: 1...4, using: &self)
+      ranges.append(pages(start, count))
+      free = start + count
+    }
+    return ranges
+  }
+}
