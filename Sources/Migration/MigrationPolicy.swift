@@ -81,8 +81,7 @@ struct Convergence {
     let measured = Double(sentByteCount) / max(seconds, 1e-6)
     // A pass too short to measure says nothing of the rate.
     if sentByteCount >= 1 << 20 || rate == 0 { rate = rate == 0 ? measured : (rate + measured) / 2 }
-    let limit =
-      Double(policy.downtimeLimit.components.seconds) + Double(policy.downtimeLimit.components.attoseconds) / 1e18
+    let limit = policy.downtimeLimit.inSeconds
     if expectedSeconds(for: remaining) <= limit { return .stop }
     stallCount = Double(remaining) >= 0.9 * Double(self.remaining) ? stallCount + 1 : 0
     self.remaining = remaining

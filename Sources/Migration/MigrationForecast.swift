@@ -1,0 +1,90 @@
+/// What a move would be like, told before it begins.
+public struct MigrationForecast: Equatable, Sendable {
+  /// What would let a guest be moved that is not expected to fit the downtime limit, or make its move shorter.
+  public enum Lever: Equatable, Sendable {
+    /// A connection, or a limit, of so many bytes a second.
+    case bandwidth(bytesPerSecond: Double)
+    /// A downtime limit of so many seconds.
+    case downtime(seconds: Double)
+    /// Letting the guest run for this share of the time.
+    case slowDown(share: Double)
+    /// Giving back memory by the balloon: each byte that is not sent saves its time; so many seconds for a half of it.
+    case balloon(secondsForHalf: Double)
+  }
+
+  /// From the first page to the last, in seconds.
+  public let seconds: Double
+  /// How long the guest would stand still, in seconds.
+  public let downtimeSeconds: Double
+  /// How many passes are made while it runs.
+  public let passCount: Int
+  /// Whether the downtime is within the limit.
+  public let fits: Bool
+  /// What would help, if it does not fit; otherwise what would shorten the move.
+  public let levers: [Lever]
+
+  /// - Parameters:
+  ///   - byteCount: what has to be sent at least: memory with something in it.
+  ///   - linkBytesPerSecond: what the connection takes, measured.
+  public init(
+    of byteCount: UInt64, writes: WriteRate, linkBytesPerSecond: Double, policy: MigrationPolicy
+  ) {
+    let rate = min(linkBytesPerSecond, policy.mostBytesPerSecond.map(Double.init) ?? .infinity)
+    let limit = policy.downtimeLimit.inSeconds
+    let course = Course(Double(byteCount), writes, rate, limit, policy.mostPasses)
+    (seconds, downtimeSeconds, passCount) = (course.seconds, course.downtime, course.passCount)
+    fits = course.downtime <= limit
+    guard !fits else {
+      levers = [
+        .balloon(secondsForHalf: course.seconds - Course(Double(byteCount) / 2, writes, rate, limit, 30).seconds)
+      ]
+      return
+    }
+    func wouldFit(_ writes: WriteRate, _ rate: Double) -> Bool {
+      Course(Double(byteCount), writes, rate, limit, policy.mostPasses).downtime <= limit
+    }
+    var found: [Lever] = []
+    if let factor = Self.least(in: 1...1024, where: { wouldFit(writes, rate * $0) }) {
+      found.append(.bandwidth(bytesPerSecond: rate * factor))
+    }
+    found.append(.downtime(seconds: course.downtime))
+    if let divisor = Self.least(in: 1...100, where: { wouldFit(writes.slowed(to: 1 / $0), rate) }) {
+      found.append(.slowDown(share: 1 / divisor))
+    }
+    levers = found
+  }
+
+  /// The least number of a range with a property that all larger ones have too, to a thousandth; nil if none has it.
+  private static func least(in range: ClosedRange<Double>, where isEnough: (Double) -> Bool) -> Double? {
+    guard isEnough(range.upperBound) else { return nil }
+    var (low, high) = (range.lowerBound, range.upperBound)
+    while high > low * 1.001 {
+      let middle = (low + high) / 2
+      if isEnough(middle) { high = middle } else { low = middle }
+    }
+    return high
+  }
+}
+
+/// The passes that a move would make.
+private struct Course {
+  private(set) var seconds = 0.0
+  private(set) var passCount = 0
+  private(set) var downtime = 0.0
+
+  init(_ byteCount: Double, _ writes: WriteRate, _ rate: Double, _ limit: Double, _ mostPasses: Int) {
+    var remaining = byteCount
+    repeat {
+      let time = rate > 0 ? remaining / rate : .infinity
+      seconds += time
+      passCount += 1
+      remaining = writes.byteCount(after: time)
+      downtime = rate > 0 ? remaining / rate : .infinity
+    } while downtime > limit && passCount < max(1, mostPasses) && downtime.isFinite
+    seconds += downtime
+  }
+}
+
+extension Duration {
+  var inSeconds: Double { Double(components.seconds) + Double(components.attoseconds) / 1e18 }
+}

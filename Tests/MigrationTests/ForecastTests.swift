@@ -1,0 +1,93 @@
+import Testing
+
+@testable import Migration
+
+@Suite("Migration: forecast") struct ForecastTests {
+  private static let mebibyte = 1_048_576.0
+
+  private func rate(working set: Double, perSecond: Double) -> WriteRate {
+    let seconds = 0.1
+    func written(_ time: Double) -> Double { set * (1 - exponential(-perSecond * time / set)) }
+    return WriteRate(seconds: seconds, first: written(seconds), second: written(4 * seconds))
+  }
+
+  /// e^x by its series, to stay apart from what is tested.
+  private func exponential(_ x: Double) -> Double {
+    var (sum, term) = (1.0, 1.0)
+    for index in 1..<60 {
+      term *= x / Double(index)
+      sum += term
+    }
+    return sum
+  }
+
+  @Test("rate and working set are found from two looks", arguments: [20.0, 100, 1000], [50.0, 400])
+  func found(set: Double, perSecond: Double) {
+    let found = rate(working: set * Self.mebibyte, perSecond: perSecond * Self.mebibyte)
+    let seconds = [0.1, 0.4, 1, 5]
+    for time in seconds {
+      let expected = set * Self.mebibyte * (1 - exponential(-perSecond * time / set))
+      // What lies beyond the two looks is told less well, the less of the set they saw.
+      let tolerance = time <= 0.4 ? 0.02 : 0.15
+      if perSecond * time / set < 20 {
+        #expect(abs(found.byteCount(after: time) - expected) <= tolerance * expected)
+      }
+    }
+  }
+
+  @Test("a guest that does not write is moved in one pass with no downtime")
+  func idle() {
+    let idle = WriteRate(seconds: 0.1, first: 0, second: 0)
+    #expect(idle.byteCount(after: 100) == 0)
+    let forecast = MigrationForecast(
+      of: 2_000_000_000, writes: idle, linkBytesPerSecond: 1e9, policy: MigrationPolicy())
+    #expect(forecast.seconds == 2)
+    #expect(forecast.downtimeSeconds == 0 && forecast.passCount == 1 && forecast.fits)
+    #expect(forecast.levers == [.balloon(secondsForHalf: 1)])
+  }
+
+  @Test("a guest that always writes new pages leaves a share of each pass: 1/10, 1/100, …")
+  func geometric() {
+    let writes = WriteRate(seconds: 0.1, first: 1e7, second: 4e7)
+    let forecast = MigrationForecast(
+      of: 1_000_000_000, writes: writes, linkBytesPerSecond: 1e9,
+      policy: MigrationPolicy(downtimeLimit: .milliseconds(2)))
+    // 1 s, 0.1 s and 0.01 s of passes leave 1 ms.
+    #expect(forecast.passCount == 3 && forecast.fits)
+    #expect(abs(forecast.downtimeSeconds - 0.001) < 1e-9)
+    #expect(abs(forecast.seconds - 1.111) < 1e-9)
+  }
+
+  @Test("each lever that is named would do, and a little less of it would not")
+  func levers() throws {
+    let policy = MigrationPolicy(downtimeLimit: .milliseconds(50))
+    let writes = rate(working: 512 * Self.mebibyte, perSecond: 2000 * Self.mebibyte)
+    func forecast(_ writes: WriteRate, _ link: Double, _ policy: MigrationPolicy) -> MigrationForecast {
+      MigrationForecast(of: 1 << 30, writes: writes, linkBytesPerSecond: link, policy: policy)
+    }
+    let bad = forecast(writes, 800 * Self.mebibyte, policy)
+    #expect(!bad.fits)
+    #expect(bad.levers.count == 3)
+    for lever in bad.levers {
+      switch lever {
+      case .bandwidth(let rate):
+        #expect(forecast(writes, rate, policy).fits)
+        #expect(!forecast(writes, rate * 0.98, policy).fits)
+      case .slowDown(let share):
+        #expect(forecast(writes.slowed(to: share), 800 * Self.mebibyte, policy).fits)
+        #expect(!forecast(writes.slowed(to: share * 1.02), 800 * Self.mebibyte, policy).fits)
+      case .downtime(let seconds):
+        let longer = MigrationPolicy(downtimeLimit: .microseconds(Int(seconds * 1e6) + 1))
+        #expect(forecast(writes, 800 * Self.mebibyte, longer).fits)
+      case .balloon: Issue.record("the balloon does not slow a guest down")
+      }
+    }
+  }
+
+  @Test("no connection at all does not fit and takes for ever, and nothing hangs")
+  func noLink() {
+    let writes = WriteRate(seconds: 0.1, first: 1e7, second: 4e7)
+    let forecast = MigrationForecast(of: 1 << 30, writes: writes, linkBytesPerSecond: 0, policy: MigrationPolicy())
+    #expect(!forecast.fits && forecast.seconds == .infinity)
+  }
+}
