@@ -11,18 +11,21 @@ public struct MigrationPolicy: Equatable, Sendable {
   /// Whether a guest that still writes too fast after all passes is stopped all the same, for however long it takes;
   /// otherwise the move fails, and the guest runs on.
   public var stopsAnyway: Bool
+  /// Whether the guest is watched for a fifth of a second first, to tell what is to be expected of the move.
+  public var forecasts: Bool
   /// Whether the memory on both sides is compared while the guest stands still, which takes long.
   public var verifies: Bool
 
   public init(
     downtimeLimit: Duration = .milliseconds(300), mostBytesPerSecond: UInt64? = nil, mostPasses: Int = 30,
-    slowsDown: Bool = false, stopsAnyway: Bool = false, verifies: Bool = false
+    slowsDown: Bool = false, stopsAnyway: Bool = false, forecasts: Bool = false, verifies: Bool = false
   ) {
     self.downtimeLimit = downtimeLimit
     self.mostBytesPerSecond = mostBytesPerSecond
     self.mostPasses = mostPasses
     self.slowsDown = slowsDown
     self.stopsAnyway = stopsAnyway
+    self.forecasts = forecasts
     self.verifies = verifies
   }
 }

@@ -1,8 +1,32 @@
 import GuestRAM
 import LinuxIO
 
+/// What is told of a move while it goes on.
+public enum MigrationEvent: Equatable, Sendable {
+  /// What is to be expected, told once in the first pass when enough has been sent to know the connection.
+  case forecast(MigrationForecast)
+  /// A pass has been made over the memory of the guest, which runs on; 1 is the first.
+  case pass(Int, MigrationReport.Pass)
+  /// The guest is being stopped for its last pages.
+  case stopping
+}
+
 /// What a finished move was like, seen from the side that reports it.
 public struct MigrationReport: Equatable, Sendable {
+  /// One pass over memory while the guest ran.
+  public struct Pass: Equatable, Sendable {
+    /// What it has sent, in bytes of memory.
+    public let sentByteCount: UInt64
+    /// How long it took.
+    public let seconds: Double
+    /// What was written meanwhile and had to be sent again, in bytes.
+    public let remainingByteCount: UInt64
+    /// How long the guest would have stood still for that, in seconds.
+    public let expectedDowntimeSeconds: Double
+    /// The share of the time that the guest ran from here on.
+    public let share: Double
+  }
+
   /// The bytes that went over the connection, both ways together.
   public internal(set) var wireByteCount: UInt64 = 0
   /// The 4 KiB pages whose bytes were sent, each as often as it was.
@@ -11,6 +35,8 @@ public struct MigrationReport: Equatable, Sendable {
   public internal(set) var zeroPageCount: UInt64 = 0
   /// The 4 KiB pages that had no memory behind them and were neither read nor sent.
   public internal(set) var absentPageCount: UInt64 = 0
+  /// The passes made while the guest ran, at the source.
+  public internal(set) var passes: [Pass] = []
   /// How often memory was gone through again for what had been written since.
   public internal(set) var passCount = 0
   /// The bytes of saved state.

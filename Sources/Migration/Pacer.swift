@@ -25,10 +25,42 @@ struct Pacer {
     stage = nil
   }
 
+  /// Waits for so long, or throws as soon as the move is called off.
+  func pause(nanoseconds: UInt64) throws(MigrationError) {
+    try control?.wait(nanoseconds: nanoseconds)
+  }
+
   /// Waits until so many bytes may be sent. Throws if the move has been called off.
   mutating func wait(toSend byteCount: Int) throws(MigrationError) {
     try control?.check()
     guard let delay = bucket?.take(UInt64(byteCount), now: MonotonicClock.now), delay > 0 else { return }
     try control?.wait(nanoseconds: delay)
+  }
+}
+
+/// How fast pages go.
+struct RateMeter {
+  /// So little says nothing of the connection: it may all be in its buffers.
+  private static let leastBytes: UInt64 = 16 << 20
+
+  private var start = MonotonicClock.now
+  private var byteCount: UInt64 = 0
+  private var isTold = false
+
+  mutating func add(_ count: Int) {
+    byteCount += UInt64(count)
+  }
+
+  /// Bytes a second, once: when enough has been sent to know.
+  mutating func newRate() -> Double? {
+    guard !isTold, byteCount >= Self.leastBytes else { return nil }
+    isTold = true
+    return Double(byteCount) / max(MigrationReport.seconds(since: start), 1e-6)
+  }
+
+  /// What has been sent since the meter was made or this was asked last, and how long it took.
+  mutating func lap() -> (sentByteCount: UInt64, seconds: Double) {
+    defer { (start, byteCount) = (MonotonicClock.now, 0) }
+    return (byteCount, MigrationReport.seconds(since: start))
   }
 }

@@ -1,22 +1,6 @@
 import GuestRAM
 import LinuxIO
 
-/// How far a move has come.
-public struct MigrationProgress: Equatable, Sendable {
-  /// The pass that has just been made: 0 is the first.
-  public let passNumber: Int
-  /// What it has sent, in bytes of memory.
-  public let sentByteCount: UInt64
-  /// How long it took.
-  public let seconds: Double
-  /// What has been written meanwhile and is still to be sent, in bytes.
-  public let remainingByteCount: UInt64
-  /// How long the guest would have to stand still for that, in seconds.
-  public let expectedDowntimeSeconds: Double
-  /// The share of the time that the guest runs from here on.
-  public let share: Double
-}
-
 extension Source where Link: ~Copyable {
   /// Moves a guest that runs, and stops it only for its last pages.
   ///
@@ -25,18 +9,19 @@ extension Source where Link: ~Copyable {
   /// - Parameters:
   ///   - notes: what the destination has to agree to before the first page is sent.
   ///   - control: by which the move can be called off.
-  ///   - progress: told after each pass.
+  ///   - events: told what is expected of the move, and what becomes of it.
   /// - Throws: the guest runs on here unless the error's `sourceMayRun` is false.
   public consuming func move<Guest: LiveGuest & ~Copyable>(
     _ guest: inout Guest, policy: MigrationPolicy = MigrationPolicy(), notes: [GuestDescription.Note] = [],
-    control: MigrationControl = MigrationControl(), progress: (MigrationProgress) -> Void = { _ in }
+    control: MigrationControl = MigrationControl(), events: (MigrationEvent) -> Void = { _ in }
   ) throws(MigrationError) -> MigrationReport {
     let start = MonotonicClock.now
     var pausedAt: UInt64?
     do {
       pacer = try Pacer(policy, control)
       try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes))
-      let rest = try sendLive(&guest, policy, progress)
+      let rest = try sendLive(&guest, policy, events)
+      events(.stopping)
       pausedAt = MonotonicClock.now
       try sendLast(&guest, rest, policy)
       try control.check()
@@ -60,20 +45,21 @@ extension Source where Link: ~Copyable {
   /// Sends memory while the guest runs.
   /// - Returns: what was written and has not been sent when it is time to stop the guest.
   private mutating func sendLive<Guest: LiveGuest & ~Copyable>(
-    _ guest: inout Guest, _ policy: MigrationPolicy, _ progress: (MigrationProgress) -> Void
+    _ guest: inout Guest, _ policy: MigrationPolicy, _ events: (MigrationEvent) -> Void
   ) throws(MigrationError) -> [GuestRange] {
     var convergence = Convergence(policy)
     try guest.beginTracking()
-    var pass = PassMeter(report)
-    try sendAllPages(of: guest.memory)
+    let writes = policy.forecasts ? try measureWrites(of: &guest) : nil
+    try sendFirst(guest.memory, writes, policy, events)
     while true {
       let writes = try guest.takeWrites()
-      let (sent, seconds) = pass.lap(report)
+      let (sent, seconds) = meter.lap()
       let step = convergence.next(sentByteCount: sent, seconds: seconds, remaining: writes.byteCount)
-      progress(
-        MigrationProgress(
-          passNumber: report.passCount, sentByteCount: sent, seconds: seconds, remainingByteCount: writes.byteCount,
+      report.passes.append(
+        MigrationReport.Pass(
+          sentByteCount: sent, seconds: seconds, remainingByteCount: writes.byteCount,
           expectedDowntimeSeconds: convergence.expectedSeconds(for: writes.byteCount), share: convergence.share))
+      events(.pass(report.passes.count, report.passes[report.passes.count - 1]))
       switch step {
       case .stop: return writes
       case .fail: throw .guest(convergence.failure(remaining: writes.byteCount))
@@ -81,6 +67,32 @@ extension Source where Link: ~Copyable {
       }
       try sendPass(over: writes, of: guest.memory)
     }
+  }
+
+  /// The first pass; tells what is to be expected once enough has been sent to know the connection's rate.
+  private mutating func sendFirst(
+    _ memory: GuestMemory, _ writes: WriteRate?, _ policy: MigrationPolicy, _ events: (MigrationEvent) -> Void
+  ) throws(MigrationError) {
+    let byteCount = try memory.residentPages().byteCount
+    meter = RateMeter()
+    try sendAllPages(of: memory) { (rate) in
+      guard let writes else { return }
+      events(.forecast(MigrationForecast(of: byteCount, writes: writes, linkBytesPerSecond: rate, policy: policy)))
+    }
+  }
+
+  /// Looks at what the guest writes before anything is sent.
+  private mutating func measureWrites<Guest: LiveGuest & ~Copyable>(
+    of guest: inout Guest
+  ) throws(MigrationError) -> WriteRate {
+    let milliseconds: UInt64 = 50
+    let start = MonotonicClock.now
+    try pacer.pause(nanoseconds: milliseconds * 1_000_000)
+    let first = try guest.takeWrites()
+    let seconds = MigrationReport.seconds(since: start)
+    try pacer.pause(nanoseconds: 3 * milliseconds * 1_000_000)
+    let second = first.union(try guest.takeWrites())
+    return WriteRate(seconds: seconds, first: Double(first.byteCount), second: Double(second.byteCount))
   }
 
   /// Stops the guest and sends what is left of it, up to the point where the destination could run it.
@@ -94,20 +106,5 @@ extension Source where Link: ~Copyable {
     try send(state, verifies: policy.verifies)
     if policy.verifies { try compare(guest.memory) }
     _ = try stream.receive(.ready)
-  }
-}
-
-/// What each pass has sent and how long it took.
-private struct PassMeter {
-  private var start = MonotonicClock.now
-  private var dataPageCount: UInt64
-
-  init(_ report: MigrationReport) {
-    dataPageCount = report.dataPageCount
-  }
-
-  mutating func lap(_ report: MigrationReport) -> (sentByteCount: UInt64, seconds: Double) {
-    defer { (start, dataPageCount) = (MonotonicClock.now, report.dataPageCount) }
-    return ((report.dataPageCount - dataPageCount) * GuestPage.byteCount, MigrationReport.seconds(since: start))
   }
 }

@@ -13,8 +13,11 @@ extension Source where Link: ~Copyable {
   // MARK: - Memory and state
 
   /// Sends all pages that have memory behind them: the first pass, and the only one for a guest that does not run.
-  mutating func sendAllPages(of memory: GuestMemory) throws(MigrationError) {
-    try sendPages(PageSweep(memory), of: memory)
+  /// - Parameter measured: told the connection's rate, in bytes a second, once enough has been sent to know it.
+  mutating func sendAllPages(
+    of memory: GuestMemory, measured: (Double) -> Void = { _ in }
+  ) throws(MigrationError) {
+    try sendPages(PageSweep(memory), of: memory, measured)
     report.closeFirstPass(memoryByteCount: memory.byteCount)
   }
 
@@ -27,12 +30,15 @@ extension Source where Link: ~Copyable {
   }
 
   /// Announces pages one stretch ahead of their data, so that the destination can have memory ready for them.
-  private mutating func sendPages(_ sweep: consuming PageSweep, of memory: GuestMemory) throws(MigrationError) {
+  private mutating func sendPages(
+    _ sweep: consuming PageSweep, of memory: GuestMemory, _ measured: (Double) -> Void = { _ in }
+  ) throws(MigrationError) {
     var sweep = sweep
     var runs = try plan(&sweep)
     while !runs.isEmpty {
       let following = try plan(&sweep)
       try sendData(of: runs, memory)
+      if let rate = meter.newRate() { measured(rate) }
       runs = following
     }
   }
@@ -59,6 +65,7 @@ extension Source where Link: ~Copyable {
   private mutating func sendFrame(_ frame: PageFrame, of memory: GuestMemory) throws(MigrationError) {
     try pacer.wait(toSend: frame.byteCount)
     try stream.sendPages(frame, of: memory, through: pacer.stage)
+    meter.add(frame.byteCount)
   }
 
   mutating func send(_ state: [UInt8], verifies: Bool) throws(MigrationError) {

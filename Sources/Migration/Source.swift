@@ -16,6 +16,7 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
   let producer: String
   var report = MigrationReport()
   var pacer = Pacer()
+  var meter = RateMeter()
 
   /// - Parameters:
   ///   - producer: names this program to people, at most 255 bytes of UTF-8; what is longer is cut off.

@@ -69,13 +69,17 @@ struct LiveMove {
   let source: Outcome<MigrationReport>
   let destination: Outcome<Move.Arrived>
   let guest: ScriptedGuest
-  let progress: [MigrationProgress]
+  let events: [MigrationEvent]
+
+  var passes: [MigrationReport.Pass] {
+    events.compactMap { if case .pass(_, let pass) = $0 { pass } else { nil } }
+  }
 }
 
 func moveLive(
   _ guest: ScriptedGuest, over links: TestLinks, policy: MigrationPolicy = MigrationPolicy(verifies: true),
   control: MigrationControl = MigrationControl(), limits: DestinationLimits = limits,
-  watch: (MigrationProgress) -> Void = { _ in }
+  watch: (MigrationEvent) -> Void = { _ in }
 ) throws -> LiveMove {
   let received = try Handover<Outcome<Move.Arrived>>()
   let thread = try Thread(name: "destination") {
@@ -87,7 +91,7 @@ func moveLive(
       })
     links.destination.shutDown()
   }
-  var (guest, seen) = (guest, [MigrationProgress]())
+  var (guest, seen) = (guest, [MigrationEvent]())
   let sent: Outcome<MigrationReport>
   do throws(MigrationError) {
     sent = .success(
@@ -101,5 +105,5 @@ func moveLive(
   }
   links.source.shutDown()
   thread.join()
-  return LiveMove(source: sent, destination: received.wait(), guest: guest, progress: seen)
+  return LiveMove(source: sent, destination: received.wait(), guest: guest, events: seen)
 }

@@ -27,7 +27,7 @@ import Testing
     let report = try #require(move.source.value)
     #expect(report.isVerified)
     // Three passes that the script wrote something for, one that found nothing written, one with the guest stopped.
-    #expect(report.passCount == move.progress.count)
+    #expect(report.passCount == move.passes.count)
     #expect(move.guest.calls.first == .begin && move.guest.calls.suffix(2) == [.pause, .end])
     #expect(!move.guest.calls.contains(.resume))
     #expect(try #require(report.downtimeSeconds) <= report.seconds)
@@ -52,8 +52,8 @@ import Testing
   func idle() throws {
     let move = try moveLive(ScriptedGuest(SampleGuest()), over: TestLinks())
     #expect(move.source.value?.passCount == 1)
-    #expect(move.progress.map(\.passNumber) == [0])
-    #expect(move.progress.first?.remainingByteCount == 0)
+    #expect(move.passes.map(\.remainingByteCount) == [0])
+    #expect(move.events.last == .stopping)
   }
 
   @Test("a guest that writes too fast runs on here, and the destination hears why")
@@ -79,22 +79,40 @@ import Testing
       downtimeLimit: Self.never, mostPasses: 8, slowsDown: true, stopsAnyway: true, verifies: true)
     let move = try moveLive(guest, over: TestLinks(), policy: policy)
     #expect(move.source.value?.isVerified == true)
-    let shares = move.progress.map(\.share)
+    let shares = move.passes.map(\.share)
     #expect(shares == shares.sorted(by: >) && shares.last ?? 1 < 0.5)
     #expect(try bytes(#require(move.destination.value).guest.memory, pages(0, 64)).allSatisfy { $0 == 5 })
   }
 
-  @Test("a move that is called off leaves the guest running here", arguments: [0, 2])
+  @Test("a move that is called off leaves the guest running here", arguments: [1, 3])
   func cancelled(after pass: Int) throws {
     let control = MigrationControl()
     let guest = ScriptedGuest(try SampleGuest(), habit: .fill(pages(0, 64), with: 5))
     let move = try moveLive(
       guest, over: TestLinks(), policy: MigrationPolicy(downtimeLimit: Self.never), control: control
-    ) { if $0.passNumber == pass { control.cancel() } }
+    ) { if case .pass(pass, _) = $0 { control.cancel() } }
     #expect(move.source.error == .cancelled)
     #expect(move.destination.error == .peerFailed(MigrationError.cancelled.description))
     #expect(!move.guest.calls.contains(.pause))
-    #expect(move.progress.count == pass + 1)
+    #expect(move.passes.count == pass)
+  }
+
+  @Test("a forecast comes once the connection's rate is known, and before the first pass is over")
+  func forecast() throws {
+    let size = UInt64(24 << 20)
+    let memory = try GuestMemory(byteCount: size)
+    let page = [UInt8](repeating: 1, count: 4096)
+    for offset in stride(from: 0, to: size, by: 4096) { try memory.write(bytes: page, at: address(offset)) }
+    let guest = ScriptedGuest(SampleGuest(memory: memory, state: [1]))
+    let move = try moveLive(
+      guest, over: TestLinks(), policy: MigrationPolicy(forecasts: true), limits: DestinationLimits(mostMemory: size))
+    guard case .forecast(let forecast)? = move.events.first else {
+      Issue.record("\(move.events)")
+      return
+    }
+    #expect(forecast.fits && forecast.downtimeSeconds == 0 && forecast.seconds > 0)
+    #expect(move.events.count == 3)
+    #expect(move.source.value?.passes == move.passes)
   }
 
   @Test("a bandwidth limit holds while the guest runs")
