@@ -42,6 +42,25 @@ add_tap() {
   ip link set "$1" up
 }
 
+# address NAME NUMBER: gives the host's end of a cable its addresses, 10.8.NUMBER.1 and fd08:NUMBER::1.
+address() {
+  ip addr replace "10.8.$2.1/24" dev "$1"
+  ip addr replace "fd08:$2::1/64" dev "$1" nodad
+}
+
+# answer BYTES: answers guests, on all addresses: port 7100 gives so much random data and its sum, port 7101 answers so much
+# of what it got with its sum.
+answer() {
+  head -c "$1" /dev/urandom >"$work/data"
+  sha256sum <"$work/data" | cut -d ' ' -f 1 >>"$work/data"
+  printf '#!/bin/sh\nhead -c %d | sha256sum\n' "$1" >"$work/answer"
+  chmod +x "$work/answer"
+  socat TCP6-LISTEN:7100,fork,reuseaddr,ipv6only=0 "OPEN:$work/data,rdonly!!OPEN:/dev/null" &
+  children+=($!)
+  socat TCP6-LISTEN:7101,fork,reuseaddr,ipv6only=0 "EXEC:$work/answer" &
+  children+=($!)
+}
+
 # same_sum WHAT SENT GOT: both are the one same sum.
 same_sum() {
   [ -n "$2" ] && [ "$2" = "$3" ] || fail "$1: sent '$2', got '$3'"
@@ -52,6 +71,14 @@ no_malformed() {
   tshark -Q -o tcp.desegment_tcp_streams:FALSE -o tcp.analyze_sequence_numbers:FALSE -r "$1" -Y '_ws.malformed || _ws.short' \
     >"$work/malformed" || fail "tshark cannot read $1"
   [ ! -s "$work/malformed" ] || { head -n 20 "$work/malformed" >&2; fail "$1 has malformed packets"; }
+}
+
+# all_done FILE: no packet of a capture has a checksum or a cut into segments left undone, and none is larger than a cable takes.
+all_done() {
+  local sums=(-o ip.check_checksum:TRUE -o tcp.check_checksum:TRUE -o udp.check_checksum:TRUE)
+  tshark -Q "${sums[@]}" -r "$1" -Y 'ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0 ||
+    icmp.checksum.status == 0 || frame.len > 1514' >"$work/undone" || fail "tshark cannot read $1"
+  [ ! -s "$work/undone" ] || { head -n 20 "$work/undone" >&2; fail "$1 has packets with work left to do"; }
 }
 
 # packets FILE FILTER: how many packets of a capture are so.
