@@ -1,25 +1,33 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+/// The program's malloc, which counts, is found by the libraries that it loads only if it is exported.
+let countingLinkerSettings: [LinkerSetting] = [
+  .unsafeFlags(["malloc", "calloc", "realloc"].flatMap { ["-Xlinker", "--export-dynamic-symbol=\($0)"] })
+]
+
+func libraries(_ names: String...) -> [Target.Dependency] {
+  names.map { .product(name: $0, package: "VirtioKit") }
+}
+
 let package = Package(
   name: "Benchmarks",
   dependencies: [.package(name: "VirtioKit", path: "..")],
   targets: [
+    .target(name: "Allocations", swiftSettings: [.swiftLanguageMode(.v6), .enableExperimentalFeature("Extern")]),
     .executableTarget(
       name: "ring-benchmark",
-      dependencies: ["DeviceState", "GuestRAM", "LinuxIO", "VirtioCore", "Virtqueue"].map {
-        .product(name: $0, package: "VirtioKit")
-      },
-      swiftSettings: [.swiftLanguageMode(.v6), .enableExperimentalFeature("Extern")],
-      // The program's malloc, which counts, is found by the libraries that it loads only if it is exported.
-      linkerSettings: [
-        .unsafeFlags(["malloc", "calloc", "realloc"].flatMap { ["-Xlinker", "--export-dynamic-symbol=\($0)"] })
-      ]),
+      dependencies: ["Allocations"] + libraries("DeviceState", "GuestRAM", "LinuxIO", "VirtioCore", "Virtqueue"),
+      swiftSettings: [.swiftLanguageMode(.v6)],
+      linkerSettings: countingLinkerSettings),
+    .executableTarget(
+      name: "net-benchmark",
+      dependencies: ["Allocations"] + libraries("GuestRAM", "LinuxIO", "VirtioCore", "VirtioNet", "Virtqueue"),
+      swiftSettings: [.swiftLanguageMode(.v6)],
+      linkerSettings: countingLinkerSettings),
     .executableTarget(
       name: "balloon-benchmark",
-      dependencies: ["Balloon", "GuestRAM", "LinuxIO", "VirtioCore", "Virtqueue"].map {
-        .product(name: $0, package: "VirtioKit")
-      },
+      dependencies: libraries("Balloon", "GuestRAM", "LinuxIO", "VirtioCore", "Virtqueue"),
       swiftSettings: [.swiftLanguageMode(.v6)]),
   ]
 )

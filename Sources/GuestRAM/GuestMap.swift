@@ -261,6 +261,13 @@ extension UnsafeMutableRawPointer {
     unsafe storeAligned(value)
   }
 
+  /// Writes an integer unless it is there already.
+  @inlinable
+  @inline(__always)
+  func storeIfOther<T: GuestInteger>(_ value: T) {
+    if unsafe loadOnce(T.self) != value.littleEndian { unsafe storeOnce(value.littleEndian) }
+  }
+
   /// `storeOnce` where the address is known to be a multiple of the integer's size.
   @inlinable
   @inline(__always)

@@ -33,6 +33,38 @@ extension MemoryWindow {
     unsafe block.pointee.map.log.mark(address.rawValue, part.count)
   }
 
+  /// Copies twelve bytes and a part of `bytes` behind them into guest memory and marks them in the dirty log, if one region
+  /// has room for both there; false, and nothing, if not.
+  ///
+  /// The twelve bytes are stored only where others lie: as long as headers are the same, the processor of whoever reads them
+  /// keeps what it has. What is read for that goes nowhere, which is why 2.7.4.2 may be set aside.
+  @inlinable
+  @inline(__always)
+  public func write(
+    _ head: (UInt64, UInt32), _ bytes: [UInt8], part: Range<Int>, at address: GuestAddress
+  ) -> Bool {
+    precondition(part.lowerBound >= 0 && part.upperBound <= bytes.count)
+    guard let host = unsafe Self.locate(address, 12 &+ part.count, in: block) else { return false }
+    unsafe host.storeIfOther(head.0)
+    unsafe (host + 8).storeIfOther(head.1)
+    unsafe bytes.withUnsafeBytes { bytes in
+      guard let base = bytes.baseAddress else { return }
+      unsafe (host + 12).copyMemory(from: base + part.lowerBound, byteCount: part.count)
+    }
+    unsafe block.pointee.map.log.mark(address.rawValue, 12 &+ part.count)
+    return true
+  }
+
+  /// Has the processor fetch the ends of a stretch that is about to be used; nothing where there is none.
+  @inlinable
+  @inline(__always)
+  public func touch(_ address: GuestAddress, byteCount: Int) {
+    guard byteCount > 0, let host = unsafe Self.locate(address, byteCount, in: block) else { return }
+    // Atomic, so that the compiler leaves the loads in although nobody wants their values.
+    _ = unsafe host.loadAligned(UInt8.self)
+    _ = unsafe (host + (byteCount &- 1)).loadAligned(UInt8.self)
+  }
+
   @usableFromInline
   static func readDivided(
     into bytes: inout [UInt8], _ part: Range<Int>, _ address: GuestAddress, _ block: UnsafeMutablePointer<Block>
@@ -82,5 +114,31 @@ extension PairTable {
     _ bytes: [UInt8], part: Range<Int>, at address: GuestAddress
   ) throws(GuestMemoryError) {
     try window.write(bytes, part: part, at: address)
+  }
+
+  /// Copies twelve bytes and a part of `bytes` behind them; see `MemoryWindow.write`.
+  @inlinable
+  @inline(__always)
+  public func write(
+    _ head: (UInt64, UInt32), _ bytes: [UInt8], part: Range<Int>, at address: GuestAddress
+  ) -> Bool {
+    window.write(head, bytes, part: part, at: address)
+  }
+
+  /// Has the processor fetch what is about to be used; see `MemoryWindow.touch`.
+  @inlinable
+  @inline(__always)
+  public func touch(_ address: GuestAddress, byteCount: Int) {
+    window.touch(address, byteCount: byteCount)
+  }
+
+  /// Reads both integers of any row; nil when the table has no such row.
+  @inlinable
+  @inline(__always)
+  public func load(at index: UInt16) -> (UInt64, UInt64)? {
+    let offset = Int(index) &* Self.rowByteCount
+    guard offset < window.length else { return nil }
+    let row = unsafe (window.base + offset).loadPairOnce()
+    return (UInt64(littleEndian: row.0), UInt64(littleEndian: row.1))
   }
 }

@@ -25,7 +25,19 @@ extension NetDevice {
     fields.isLinkUp = isLinkWanted && !ports.isEmpty && failure == nil
   }
 
-  mutating func noteFailure() {
+  /// Looks at a port that has just been used.
+  @inline(__always)
+  mutating func noteFailure(of port: any PacketPort, on lane: Lane) {
+    let failure = port.failure
+    let index = lane.pair % ports.count
+    guard failure != noted[index] else { return }
+    noted[index] = failure
+    noteFailure()
+  }
+
+  /// A port has failed, or works again.
+  @inline(never)
+  private mutating func noteFailure() {
     let failure = failure
     if let failure, failure != reported { report(failure) }
     reported = failure

@@ -9,6 +9,10 @@ extension NetDevice {
   /// many times as long when it is cut.
   private static var mostExtraBatches: Int { 16 }
 
+  /// How many bytes of a packet lie on lines of the cache that each would be waited for; those of longer ones are fetched as
+  /// they are copied.
+  private static var shortPacketByteCount: UInt32 { 128 }
+
   /// Carries packets from a transmit queue to its port, until there are none or the port has no room.
   mutating func transmit(_ lane: Lane, _ queues: inout QueueSet) throws(VirtqueueError) {
     let index = lane.transmitQueue
@@ -28,6 +32,7 @@ extension NetDevice {
     _ batch: inout PacketBatch, _ queue: inout SplitVirtqueue
   ) throws(VirtqueueError) -> Bool {
     var hasTaken = false
+    try queue.warm(PacketBatch.largestCount, byteCount: Self.shortPacketByteCount)
     while batch.hasRoom(), var chain = try queue.next() {
       hasTaken = true
       try take(&chain, into: &batch)
@@ -89,7 +94,7 @@ extension NetDevice {
     } while lane.outgoing.isEmpty && lane.outgoingFallback.hasMore
     lane.isStalled = !lane.isSent
     if !lane.outgoingFallback.drops.isEmpty { counters.drop(lane.outgoingFallback.takeDrops()) }
-    if port.failure != reported { noteFailure() }
+    noteFailure(of: port, on: lane)
     return extraBatches
   }
 }

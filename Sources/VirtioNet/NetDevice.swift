@@ -30,6 +30,8 @@ public struct NetDevice: ~Copyable, VirtioDevice {
   /// The hash with the driver's key; nil while it has given none.
   var driversHash: FlowHash?
   var reported: PortError?
+  /// What each port was last found to have failed of.
+  var noted: [PortError?]
   /// The operator wants the link up.
   var isLinkWanted = true
   /// The network has yet to be told where the guest is.
@@ -45,6 +47,7 @@ public struct NetDevice: ~Copyable, VirtioDevice {
     self.report = report
     offeredFeatures = options.features
     fields = NetConfig(options)
+    noted = [PortError?](repeating: nil, count: ports.count)
     lanes = (0..<max(1, options.pairCount)).map { Lane(pair: $0, ports.isEmpty ? nil : ports[$0 % ports.count]) }
     reset()
   }

@@ -48,10 +48,12 @@ struct ReceiveFilter: StateRecord {
     vlans[word] = isWanted ? vlans[word] | bit : vlans[word] & ~bit
   }
 
+  /// Whether every frame is wanted, so that none need be looked at.
+  var acceptsAll: Bool { vlans.isEmpty && modes.contains(.promiscuous) }
+
   /// Whether the frame that begins at `offset`, and is at least an Ethernet header long, is wanted.
   func accepts(_ bytes: [UInt8], at offset: Int, own: EthernetAddress) -> Bool {
-    if vlans.isEmpty, modes.contains(.promiscuous) { return true }
-    return acceptsVLAN(bytes, at: offset) && acceptsAddress(EthernetAddress(bytes, at: offset), own)
+    acceptsVLAN(bytes, at: offset) && acceptsAddress(EthernetAddress(bytes, at: offset), own)
   }
 
   private func acceptsVLAN(_ bytes: [UInt8], at offset: Int) -> Bool {

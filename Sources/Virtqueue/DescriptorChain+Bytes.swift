@@ -43,6 +43,23 @@ extension DescriptorChain {
     return place &- part.lowerBound
   }
 
+  /// Writes twelve bytes and a part of `bytes` behind them to the next buffer, if it has room for both.
+  ///
+  /// - Returns: false, with nothing written, when it has not.
+  @inlinable
+  @inline(__always)
+  public mutating func write(
+    _ head: (UInt64, UInt32), _ bytes: [UInt8], part: Range<Int>
+  ) throws(VirtqueueError) -> Bool {
+    let byteCount = 12 &+ part.count
+    guard try reachWritable(), Int(current.byteCount) >= byteCount,
+      table.write(head, bytes, part: part, at: current.address)
+    else { return false }
+    current.skip(UInt32(truncatingIfNeeded: byteCount))
+    didWrite(UInt32(truncatingIfNeeded: byteCount))
+    return true
+  }
+
   /// Whether device-readable bytes are left.
   @inlinable
   public mutating func hasReadableBytes() throws(VirtqueueError) -> Bool {

@@ -48,6 +48,7 @@ public struct DescriptorChain: ~Copyable {
 
   /// Notes bytes that went into the device-writable buffers without `write`: by `GuestMemory.fill`.
   @inlinable
+  @inline(__always)
   public mutating func didWrite(_ byteCount: UInt32) {
     written &+= byteCount
   }
@@ -105,6 +106,7 @@ extension DescriptorChain {
 
   /// Moves on to a readable buffer with bytes left; false when there is none. Stops in front of a writable one.
   @inlinable
+  @inline(__always)
   mutating func reachReadable() throws(VirtqueueError) -> Bool {
     while current.byteCount == 0 {
       guard let segment = try next() else { return false }
@@ -115,6 +117,7 @@ extension DescriptorChain {
 
   /// Moves on to a writable buffer with bytes left, past what is left unread; false when there is none.
   @inlinable
+  @inline(__always)
   mutating func reachWritable() throws(VirtqueueError) -> Bool {
     while current.byteCount == 0 || !current.isDeviceWritable {
       guard let segment = try next() else { return false }
@@ -144,6 +147,7 @@ extension DescriptorChain {
 
 extension Segment {
   @inlinable
+  @inline(__always)
   mutating func skip(_ byteCount: UInt32) {
     // The address was read at and so is guest memory; only a buffer that ends the address space wraps, and is empty then.
     address = GuestAddress(address.rawValue &+ UInt64(byteCount))

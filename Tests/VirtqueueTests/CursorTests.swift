@@ -66,6 +66,45 @@ struct CursorTests {
     }
   }
 
+  @Test("2.7.4.2, 2.7.8: a head and a body are written together where one buffer has room, and else not at all")
+  func together() throws {
+    let body = Self.bytes + Self.bytes
+    for room in 14...19 as ClosedRange<UInt32> {
+      var fixture = try RingFixture(size: 8)
+      let address = fixture.heap.offset(0xFFD)
+      // Half of the head lies there already, as after an earlier packet.
+      try fixture.memory.write(bytes: [1, 2, 3, 4, 5, 6, 7, 8] + [UInt8](repeating: 0xEE, count: 24), at: address)
+      try fixture.send([RingFixture.Buffer(address: address, byteCount: room, isWritable: true)])
+      var queue = try fixture.queue()
+      var chain = try queue.take()
+      let isWritten = try chain.write((0x0807_0605_0403_0201, 0x0C0B_0A09), body, part: 3..<9)
+      #expect(isWritten == (room >= 18))
+      #expect(chain.writtenByteCount == (isWritten ? 18 : 0))
+      let behind: [UInt8] = isWritten ? [9, 10, 11, 12] + body[3..<9] : [UInt8](repeating: 0xEE, count: 10)
+      #expect(try fixture.memory.readBytes(20, at: address) == [1, 2, 3, 4, 5, 6, 7, 8] + behind + [0xEE, 0xEE])
+      if isWritten { #expect(try chain.write(UInt8(1)) == (room > 18)) }
+      queue.complete(chain)
+    }
+  }
+
+  @Test("2.7.5: looking ahead takes nothing, and leaves it to the one who takes to find what is wrong")
+  func ahead() throws {
+    var fixture = try RingFixture(size: 8)
+    let good = RingFixture.Buffer(address: fixture.heap, byteCount: 4, isWritable: true)
+    for buffer in [good, .writable(1 << 60, 64), .readable(0, 0), .writable(.max, .max)] { try fixture.send([buffer]) }
+    try fixture.memory.write(bytes: [1, 2, 3, 4], at: fixture.heap)
+    var queue = try fixture.queue()
+    for count in [0, 1, 3, 100] { try queue.warm(count, byteCount: 128) }
+    #expect(queue.inFlightCount == 0)
+    var chain = try queue.take()
+    #expect(chain.head == 0)
+    #expect(try chain.next()?.address == good.address)
+    queue.complete(chain)
+    try queue.warm(100, byteCount: .max)
+    #expect(try queue.take().head == 1)
+    #expect(try fixture.memory.readBytes(4, at: fixture.heap) == [1, 2, 3, 4])
+  }
+
   @Test("2.7.8.2: a value that does not fit is stored as far as it does, and only that is counted")
   func partialWrite() throws {
     var fixture = try RingFixture(size: 4)

@@ -1,3 +1,4 @@
+import Allocations
 import LinuxIO
 
 /// What was measured of one contender.

@@ -57,6 +57,8 @@ public final class SourcePort: PacketPort {
   }
 
   public func receive(into batch: inout PacketBatch) {
-    while batch.hasRoom(), batch.append(frame.indices, of: frame) { counters.received &+= 1 }
+    let before = batch.count
+    while batch.hasRoom(), batch.append(frame.indices, of: frame) {}
+    counters.received &+= UInt64(batch.count - before)
   }
 }

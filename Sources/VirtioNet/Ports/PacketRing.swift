@@ -64,6 +64,14 @@ struct PacketRing: ~Copyable, Sendable {
     return true
   }
 
+  /// Moves packets to the end of a batch, until there are none or it has no room.
+  /// - Returns: how many it were.
+  mutating func move(into batch: inout PacketBatch) -> Int {
+    let before = count
+    while moveFirst(into: &batch) {}
+    return before - count
+  }
+
   /// Moves the first packet to the end of a batch.
   /// - Returns: false, with nothing done, when there is none, or the batch has no room for it.
   mutating func moveFirst(into batch: inout PacketBatch) -> Bool {

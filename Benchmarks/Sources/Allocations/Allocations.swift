@@ -1,10 +1,10 @@
 /// How often this process has asked for memory. The program's own `malloc` stands before the C library's for all
 /// libraries that it loads, so the Swift runtime's requests are counted too.
-enum Allocations {
-  static var count: Int { allocationCount }
+public enum Allocations {
+  public static var count: Int { allocationCount }
 
   /// Whether counting works at all here: an array that escapes costs at least one.
-  static var isCounting: Bool {
+  public static var isCounting: Bool {
     let before = count
     sink = [UInt8](repeating: 1, count: before % 7 + 1)
     return count > before
