@@ -158,7 +158,7 @@ extension Session where Device: ~Copyable {
   }
 
   private func setMTU(_ number: UInt64) throws(VhostUserError) {
-    guard let mtu = UInt16(exactly: number) else { throw .illegalMTU(number) }
+    guard let mtu = UInt16(exactly: number), mtu >= 68 else { throw .illegalMTU(number) }
     device.host.update { device in self.device.networkMessages?.setMTU(&device, mtu) }
   }
 

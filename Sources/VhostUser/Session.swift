@@ -52,6 +52,8 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
   private var drainedHandlers: [() -> Void] = []
   private var failure: VhostUserError?
   private var waitingRing: Int?
+  /// Runs while the device keeps notifications back; nil until it has for the first time.
+  private var reminder: Timer?
 
   private enum Phase {
     case open
@@ -82,6 +84,7 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
     device.lines.carrier = { [weak self] in self?.carry($0) }
     device.lines.comeBack = { [weak self] in self?.comeBack() }
     device.lines.drained = { [weak self] in self?.goOn() }
+    device.host.remind = { [weak self] in self?.remind(after: $0) }
     guarded { () throws(VhostUserError) in try resetDevice() }
   }
 
@@ -146,6 +149,7 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
     device.lines.carrier = nil
     device.lines.comeBack = nil
     device.lines.drained = nil
+    device.host.remind = nil
     channel?.close()
     channel = nil
     stateTransfer?.cancel()
@@ -195,6 +199,25 @@ extension Session where Device: ~Copyable {
     } catch {
       failSoon(.system(error))
     }
+  }
+
+  /// Has notifications that the device keeps back sent after so long.
+  private func remind(after delay: Duration) {
+    do throws(LinuxError) {
+      if reminder == nil {
+        let timer = try Timer()
+        watches.append(try loop.watch(timer.descriptor.rawValue) { [weak self] in self?.sendHeldNotifications() })
+        reminder = consume timer
+      }
+      reminder?.start(after: delay)
+    } catch {
+      failSoon(.system(error))
+    }
+  }
+
+  private func sendHeldNotifications() {
+    reminder?.drain()
+    device.host.sendHeldNotifications()
   }
 
   /// Ends the session once the device is no longer being called.

@@ -52,7 +52,7 @@ public enum VhostUserError: Error, Equatable, Sendable {
   case illegalStateTransfer(direction: UInt32, phase: UInt32)
   /// A ring without kick descriptor, which would have to be polled.
   case pollingNeeded(ring: Int)
-  /// An MTU beyond 16 bits.
+  /// An MTU that no network device may have (5.1.4.1).
   case illegalMTU(UInt64)
   /// A device status that is no byte.
   case illegalStatus(UInt64)
@@ -99,7 +99,7 @@ extension VhostUserError: CustomStringConvertible {
     case .illegalStateTransfer(let direction, let phase):
       "a transfer of state in direction \(direction) and phase \(phase) of a migration"
     case .pollingNeeded(let ring): "ring \(ring) has no kick descriptor, and rings are not polled"
-    case .illegalMTU(let mtu): "MTU \(mtu) is beyond 65535"
+    case .illegalMTU(let mtu): "MTU \(mtu) is not between 68 and 65535"
     case .illegalStatus(let status): "device status 0x\(String(status, radix: 16)) is more than a byte"
     case .memory(let error): error.description
     case .host(let error): error.description

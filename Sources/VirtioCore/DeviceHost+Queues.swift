@@ -12,6 +12,7 @@ extension DeviceHost where Device: ~Copyable {
     for index in 0..<queueCount {
       guard let slot = queues.slots[index], var configuration = configurations[index] else { continue }
       configuration.nextAvailable = try restingIndex(index, slot)
+      if slot.heldSince != nil { tellNow(index, slot) }
       let moved = try open(configuration, in: memory)
       moved.isWaiting = slot.isWaiting
       moved.lacksKicks = slot.lacksKicks
@@ -55,6 +56,7 @@ extension DeviceHost where Device: ~Copyable {
     guard let slot = queues.slots[index] else { return configurations[index]?.nextAvailable ?? 0 }
     let next = try restingIndex(index, slot)
     configurations[index]?.nextAvailable = next
+    if slot.heldSince != nil { tellNow(index, slot) }
     queues.slots[index] = nil
     if !hasRunningQueues { device.setRunning(false) }
     return next
@@ -77,6 +79,7 @@ extension DeviceHost where Device: ~Copyable {
   public mutating func setEnabled(_ index: Int, _ isEnabled: Bool) throws(HostError) -> Bool {
     try checkIndex(index)
     queues.areEnabled[index] = isEnabled
+    sendHeldNotifications()
     return kick(index)
   }
 

@@ -87,6 +87,7 @@ extension DeviceHost where Device: ~Copyable {
   /// While chains are in flight `wake` still reaches the model, which finishes them and takes no more.
   public mutating func pause() {
     queues.isPaused = true
+    sendHeldNotifications()
   }
 
   /// Whether chains were taken and not given back.
@@ -123,7 +124,7 @@ extension DeviceHost where Device: ~Copyable {
     (!hasChainsInFlight || isBroken) && !device.hasWorkElsewhere
   }
 
-  private func isServed(_ index: Int) -> Bool {
+  func isServed(_ index: Int) -> Bool {
     isServing && queues.isRunning(index)
   }
 
@@ -161,15 +162,20 @@ extension DeviceHost where Device: ~Copyable {
   /// Closes a call of the model: on each queue that it may have used, publishes, asks for kicks, notifies.
   private mutating func settleAll() {
     for index in 0..<queueCount {
-      guard let slot = queues.slots[index], slot.isTouched else { continue }
-      settle(index, slot)
+      guard let slot = queues.slots[index] else { continue }
+      if slot.isTouched {
+        settle(index, slot)
+      } else if slot.heldSince != nil {
+        // The model may have other limits now.
+        tell(index, slot)
+      }
     }
   }
 
   private mutating func settle(_ index: Int, _ slot: QueueSet.Slot) {
     slot.isTouched = false
     slot.queue.publish()
-    if slot.queue.needsNotification() { notify(.queue(index)) }
+    tell(index, slot)
     guard !isBroken else { return }
     slot.lacksKicks = true
     // A queue that is going to be served again is looked at then.

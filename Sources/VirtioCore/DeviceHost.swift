@@ -28,6 +28,15 @@ public struct DeviceHost<Device: VirtioDevice & ~Copyable>: ~Copyable {
   /// Whether somebody looks at the queues without being told, by `poll`: then no kicks are asked for until `rest`.
   public var isPolled = false
 
+  /// Asked to call `sendHeldNotifications` after so long; nil, as at first, for a transport that has no notification kept
+  /// back. It must leave this host alone, which is being called then.
+  public var remind: ((Duration) -> Void)? {
+    didSet { reminder = nil }
+  }
+
+  /// The moment for which `remind` was asked last, until it has come.
+  var reminder: UInt64?
+
   /// The model was not woken, since the device was paused.
   var hasMissedNews = false
 

@@ -11,6 +11,8 @@ public struct QueueSet: ~Copyable {
     var lacksKicks = false
     /// Buffers are there for which no kick will come.
     var isWaiting = false
+    /// Since when the driver was to be told of used buffers, and is not yet; nil when it was told of all.
+    var heldSince: UInt64?
     /// How many chains were taken before the start and not given back: nobody here has them.
     private let lostCount: UInt16
 

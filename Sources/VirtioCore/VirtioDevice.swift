@@ -37,6 +37,9 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
   /// as for a network device's transmit queues, whose packets are to be dropped.
   func discardsWhileDisabled(_ index: Int) -> Bool
 
+  /// For how long the driver wants used buffer notifications of a queue kept back; nil when it wants each at once.
+  func notificationLimits(of index: Int) -> NotificationLimits?
+
   /// The driver made buffers available on a queue.
   ///
   /// Other queues may be used too if `isRunning`. Take `&queues[index]` once for a batch, not for each chain.
@@ -68,5 +71,6 @@ extension VirtioDevice where Self: ~Copyable {
   public mutating func setRunning(_ isRunning: Bool) {}
   public var hasWorkElsewhere: Bool { false }
   public func discardsWhileDisabled(_ index: Int) -> Bool { false }
+  public func notificationLimits(of index: Int) -> NotificationLimits? { nil }
   public mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int) {}
 }

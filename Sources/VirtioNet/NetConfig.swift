@@ -43,7 +43,9 @@ struct NetConfig {
     set { bytes[6] = bytes[6] & ~Self.announce | (newValue ? Self.announce : 0) }
   }
 
-  mutating func setMTU(_ mtu: UInt16) {
-    bytes.setLittleEndian(mtu, at: 10)
+  /// The largest IP packet that the driver may use; 0 when nothing is said of it.
+  var mtu: UInt16 {
+    get { bytes.littleEndian(UInt16.self, at: 10) }
+    set { bytes.setLittleEndian(newValue, at: 10) }
   }
 }

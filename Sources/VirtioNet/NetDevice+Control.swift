@@ -13,7 +13,7 @@ extension NetDevice {
   mutating func obey(_ queues: inout QueueSet, _ index: Int) throws(VirtqueueError) {
     for _ in 0..<Self.commandsOfTurn {
       guard var chain = try queues[index].next() else { return }
-      let isDone = try obey(&chain)
+      let isDone = try obey(&chain, queues)
       if isDone { counters.commands &+= 1 } else { counters.refusedCommands &+= 1 }
       // Without room for the answer the driver has asked for none.
       _ = try chain.write(isDone ? Self.ok : Self.error)
@@ -23,7 +23,9 @@ extension NetDevice {
   }
 
   /// Carries a command out, wholly or not at all.
-  private mutating func obey(_ chain: inout DescriptorChain) throws(VirtqueueError) -> Bool {
+  private mutating func obey(
+    _ chain: inout DescriptorChain, _ queues: borrowing QueueSet
+  ) throws(VirtqueueError) -> Bool {
     guard let kind = try chain.read(UInt8.self), let number = try chain.read(UInt8.self) else { return false }
     return switch kind {
     case 0: try setMode(number, &chain)
@@ -33,12 +35,12 @@ extension NetDevice {
     case 3: try acknowledgeAnnouncement(number, &chain)
     case 4: try setSteering(number, &chain)
     case 5: try setGuestOffloads(number, &chain)
-    case 6: try setCoalescing(number, &chain)
+    case 6: try setCoalescing(number, &chain, queues)
     default: false
     }
   }
 
-  private func isOver(_ chain: inout DescriptorChain) throws(VirtqueueError) -> Bool {
+  func isOver(_ chain: inout DescriptorChain) throws(VirtqueueError) -> Bool {
     try !chain.hasReadableBytes()
   }
 
@@ -119,18 +121,6 @@ extension NetDevice {
     let asked = Features(low: bits)
     guard asked.isSubset(of: features.intersection(Offloads.takingFeatures)) else { return false }
     setTakenOffloads(Offloads(takenByDriverWith: asked))
-    return true
-  }
-
-  /// `VIRTIO_NET_CTRL_NOTF_COAL`
-  private mutating func setCoalescing(_ number: UInt8, _ chain: inout DescriptorChain) throws(VirtqueueError) -> Bool {
-    guard features.contains(.netNotificationCoalescing), number < 2, let packets = try chain.read(UInt32.self),
-      let microseconds = try chain.read(UInt32.self), try isOver(&chain)
-    else { return false }
-    var limits = Coalescing.Limits()
-    limits.packets = packets
-    limits.microseconds = microseconds
-    if number == 0 { coalescing.transmit = limits } else { coalescing.receive = limits }
     return true
   }
 }

@@ -44,9 +44,11 @@ extension NetDevice {
     updateLink()
   }
 
-  /// Sets what the driver is told of the largest packet (`NET_SET_MTU`).
+  /// Sets the largest packet that the driver is told of and, once it has agreed to that, gets (`NET_SET_MTU`). It stays for
+  /// later drivers too: a front-end says it again before each start.
   public mutating func setMTU(_ mtu: UInt16) {
-    fields.setMTU(mtu)
+    fields.mtu = mtu
+    settings.limitFrames(mtu: mtu, features)
   }
 
   /// Tells the network where the guest is now, and asks the guest to do the same.

@@ -44,13 +44,15 @@ extension NetDevice {
 
   /// Asks the port for packets, and makes them what the driver can take.
   private mutating func fetch(_ lane: Lane) {
-    guard let port = lane.port else {
+    // The first lane asks a port that all share, whose packets so stay in order.
+    guard let port = lane.port, lane.pair < ports.count else {
       lane.isDry = true
       return
     }
     if !lane.incomingFallback.hasMore {
+      let count = lane.incoming.count
       port.receive(into: &lane.incoming)
-      lane.isDry = lane.incoming.isEmpty
+      lane.isDry = lane.incoming.count == count
       noteFailure(of: port, on: lane)
       if !fields.isLinkUp { counters.drop(.linkDown, lane.dropIncoming()) }
     }
@@ -58,41 +60,77 @@ extension NetDevice {
     if !lane.incomingFallback.drops.isEmpty { counters.drop(lane.incomingFallback.takeDrops()) }
   }
 
-  /// Gives the driver what was fetched; false when it lacks buffers for all of it.
+  /// Gives the driver what was fetched; false when more cannot be taken from the port yet.
   private mutating func deliverAll(_ lane: Lane, _ queues: inout QueueSet) throws(VirtqueueError) -> Bool {
+    if hasToClassify { return try deliverEach(lane, &queues) }
+    let placement = commonPlacement(lane)
     let memory = queues.memory
-    let isClassified = hasToClassify
     while !lane.incoming.isEmpty {
-      let placement = isClassified ? placement(lane) : commonPlacement(lane)
-      guard let queue = runningQueue(for: placement, queues) else {
-        // Queues are only late, unless the driver has asked for one that it then stopped (5.1.6.5.7.3).
-        guard steering.isChosenByDriver else { return false }
-        counters.drop(.noBuffers)
-        lane.incoming.removeFirst()
-        continue
-      }
-      let count = isClassified ? 1 : lane.incoming.count
-      switch try deliver(&lane.incoming, count, placement, &queues[queue], memory) {
+      // Queues are only late.
+      guard let queue = runningQueue(for: placement, queues) else { return false }
+      switch try deliver(&lane.incoming, 0, lane.incoming.count, placement, &queues[queue], memory) {
       case .noBuffers: return false
-      case .hopeless:
-        // A driver with such buffers does not keep the thread.
-        queues.serveLater(queue)
-        return false
+      case .hopeless: return endTurn(queue, &queues)
       case .done, .dropped: break
       }
     }
     return true
   }
 
-  /// Gives the driver packets of a batch, until it lacks buffers for the next or one was hopeless.
+  /// Gives the driver packets that have to be looked at one by one, since each has its own queue.
+  ///
+  /// No queue keeps another from its packets. Those of a queue without buffers stay where they are and are passed by the
+  /// others, until they would be in the way of what follows; then they are dropped. So a queue has as much time as the
+  /// others need for a batch, and one that nobody serves costs them nothing. A port whose packets all go to one queue
+  /// keeps them instead, for as long as that queue needs.
+  private mutating func deliverEach(_ lane: Lane, _ queues: inout QueueSet) throws(VirtqueueError) -> Bool {
+    let memory = queues.memory
+    var emptyQueues: [Int] = []
+    var index = 0
+    while index < lane.incoming.count {
+      let placement = placement(lane, index)
+      guard let queue = runningQueue(for: placement, queues) else {
+        // Queues are only late, unless the driver has asked for one that it then stopped (5.1.6.5.7.3).
+        guard steering.isChosenByDriver else { return false }
+        counters.drop(.noBuffers)
+        lane.incoming.remove(index)
+        continue
+      }
+      // Behind one that waits: a queue's packets stay in order.
+      if emptyQueues.contains(queue) {
+        index += 1
+        continue
+      }
+      switch try deliver(&lane.incoming, index, 1, placement, &queues[queue], memory) {
+      case .noBuffers:
+        guard isSpread else { return false }
+        emptyQueues.append(queue)
+      case .hopeless: return endTurn(queue, &queues)
+      case .done, .dropped: break
+      }
+    }
+    if lane.incomingFallback.hasMore || !lane.incoming.hasRoom() {
+      counters.drop(.noBuffers, lane.incoming.count)
+      lane.incoming.removeAll()
+    }
+    return true
+  }
+
+  /// A driver with buffers that are of no use does not keep the thread.
+  private func endTurn(_ queue: Int, _ queues: inout QueueSet) -> Bool {
+    queues.serveLater(queue)
+    return false
+  }
+
+  /// Gives the driver packets of a batch from one on, until it lacks buffers for the next or one was hopeless.
   private mutating func deliver(
-    _ batch: inout PacketBatch, _ count: Int, _ placement: Placement, _ queue: inout SplitVirtqueue,
+    _ batch: inout PacketBatch, _ index: Int, _ count: Int, _ placement: Placement, _ queue: inout SplitVirtqueue,
     _ memory: GuestMemory
   ) throws(VirtqueueError) -> Delivery {
     // Only the header is read before it is written.
     try queue.warm(count, byteCount: 1)
     for _ in 0..<count {
-      let frame = batch.frame(0)
+      let frame = batch.frame(index)
       switch try deliver(batch, frame, placement, &queue, memory) {
       case .done:
         counters.receivedPackets &+= 1
@@ -101,10 +139,10 @@ extension NetDevice {
       case .noBuffers: return .noBuffers
       case .hopeless:
         counters.drop(.bufferTooSmall)
-        batch.removeFirst()
+        batch.remove(index)
         return .hopeless
       }
-      batch.removeFirst()
+      batch.remove(index)
     }
     return .done
   }

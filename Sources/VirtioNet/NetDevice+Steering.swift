@@ -22,6 +22,11 @@ extension NetDevice {
     driversHash != nil || steering.isChosenByDriver || isSteeringAutomatic
   }
 
+  /// Whether packets of one port go to several queues.
+  var isSpread: Bool {
+    settings.pairCount > 1 && (steering.isChosenByDriver || ports.count == 1)
+  }
+
   /// Several queues share one port, which leaves it to the device which flow goes where.
   private var isSteeringAutomatic: Bool {
     settings.pairCount > 1 && ports.count == 1
@@ -32,10 +37,10 @@ extension NetDevice {
     Placement(queue: 2 * (lane.pair % settings.pairCount))
   }
 
-  /// The queue for the first packet of a batch.
-  func placement(_ lane: Lane) -> Placement {
+  /// The queue for a packet that a lane has fetched.
+  func placement(_ lane: Lane, _ index: Int) -> Placement {
     var placement = commonPlacement(lane)
-    let headers = FrameHeaders(lane.incoming.bytes, lane.incoming.frame(0))
+    let headers = FrameHeaders(lane.incoming.bytes, lane.incoming.frame(index))
     var hash: UInt32?
     if let headers, let driversHash,
       let found = driversHash.hash(lane.incoming.bytes, headers, types: HashTypes(rawValue: steering.types))

@@ -64,14 +64,16 @@ public struct NetDevice: ~Copyable, VirtioDevice {
 
   public mutating func start(with features: Features) {
     self.features = features
-    settings = DriverSettings(features, pairCount: lanes.count, mtu: options.mtu)
+    settings = DriverSettings(features, pairCount: lanes.count)
+    settings.limitFrames(mtu: fields.mtu, features)
     if features.contains(.netControlVLAN) { filter.beginVLANs() }
     for lane in lanes { lane.port?.setGivenOffloads(settings.takenOffloads) }
   }
 
   public mutating func setRunning(_ isRunning: Bool) {
     guard !isRunning else { return announceIfOwed() }
-    letGo()
+    // What was fetched for the driver waits for its queues to run again.
+    for lane in lanes { lane.letGoOutgoing(&counters, isLinkUp: fields.isLinkUp) }
   }
 
   public mutating func serve(_ index: Int, of queues: inout QueueSet) throws(VirtqueueError) {
@@ -118,12 +120,10 @@ public struct NetDevice: ~Copyable, VirtioDevice {
     fields.asksToAnnounce = false
     owesAnnouncement = false
     updateLink()
-    letGo()
-  }
-
-  /// Ends with one driver.
-  private mutating func letGo() {
-    for lane in lanes { lane.letGo(&counters, isLinkUp: fields.isLinkUp) }
+    for lane in lanes {
+      lane.letGoOutgoing(&counters, isLinkUp: fields.isLinkUp)
+      counters.drop(fields.isLinkUp ? .noReceiver : .linkDown, lane.dropIncoming())
+    }
   }
 }
 
@@ -149,18 +149,22 @@ struct DriverSettings {
 
   init() {}
 
-  init(_ features: Features, pairCount: Int, mtu: UInt16?) {
+  init(_ features: Features, pairCount: Int) {
     isMergeable = features.contains(.netMergeableBuffers)
     reportsHash = features.contains(.netHashReport)
     leftOffloads = Offloads(leftByDriverWith: features)
     takenOffloads = Offloads(takenByDriverWith: features)
     headerByteCount = features.contains(.version1) || isMergeable ? 12 : 10
     if reportsHash { headerByteCount = 20 }
-    // An Ethernet header with a VLAN tag comes on top.
-    if let mtu, features.contains(.netMTU) { largestFrameByteCount = Int(mtu) + 18 }
     let hasManyPairs = features.contains(.netMultiqueue) || features.contains(.netRSS)
     if features.contains(.netControlQueue) { controlQueue = hasManyPairs ? 2 * pairCount : 2 }
     showsPairsByQueues = hasManyPairs && controlQueue == nil
+  }
+
+  /// Whoever has agreed to an MTU gets nothing beyond (5.1.4.1); 0 is none.
+  mutating func limitFrames(mtu: UInt16, _ features: Features) {
+    // An Ethernet header with a VLAN tag comes on top.
+    largestFrameByteCount = mtu > 0 && features.contains(.netMTU) ? Int(mtu) + 18 : .max
   }
 }
 
@@ -206,11 +210,11 @@ final class Lane {
     return count
   }
 
-  /// Ends with one driver: what its port had no room for goes out if it can, and the rest goes nowhere.
-  func letGo(_ counters: inout NetCounters, isLinkUp: Bool) {
+  /// Ends a driver's turn: what its port had no room for goes out if it can, and the rest goes nowhere.
+  func letGoOutgoing(_ counters: inout NetCounters, isLinkUp: Bool) {
     // What did not get as far as the port is not checked yet.
     if isStalled, isLinkUp { port?.send(&outgoing) }
-    counters.drop(isLinkUp ? .noReceiver : .linkDown, dropOutgoing() + dropIncoming())
+    counters.drop(isLinkUp ? .noReceiver : .linkDown, dropOutgoing())
     isDry = false
     isStalled = false
   }

@@ -46,6 +46,8 @@ extension Feature {
   public static let netMultiqueue = Feature(rawValue: 22)
   /// `VIRTIO_NET_F_CTRL_MAC_ADDR`
   public static let netControlMACAddress = Feature(rawValue: 23)
+  /// `VIRTIO_NET_F_VQ_NOTF_COAL`
+  public static let netQueueNotificationCoalescing = Feature(rawValue: 52)
   /// `VIRTIO_NET_F_NOTF_COAL`
   public static let netNotificationCoalescing = Feature(rawValue: 53)
   /// `VIRTIO_NET_F_GUEST_USO4`

@@ -40,7 +40,7 @@ public struct NetOptions: Equatable, Sendable {
   private var controlFeatures: Features {
     var features: Features = [
       .netControlQueue, .netControlReceive, .netControlReceiveExtra, .netControlVLAN, .netGuestAnnounce,
-      .netControlMACAddress, .netNotificationCoalescing,
+      .netControlMACAddress, .netNotificationCoalescing, .netQueueNotificationCoalescing,
     ]
     if offloads { features.insert(.netControlGuestOffloads) }
     if pairCount > 1 { features.insert(.netMultiqueue) }

@@ -4,7 +4,7 @@ import VirtioCore
 /// All that a network device keeps through a migration: its identity, and what its driver has told it.
 public struct NetState: SavedState {
   public static let section = "net"
-  public static let version = 1
+  public static let version = 2
 
   /// The card's address, which the driver may have set.
   public var address = EthernetAddress.broadcast
@@ -92,6 +92,11 @@ extension NetDevice {
       features.contains(.netRSS) || !state.steering.isChosenByDriver
     else {
       throw refuse("steering", "is nothing that a driver with \(mostPairs) pairs of queues can ask for")
+    }
+    guard state.coalescing.isPossible(pairCount: lanes.count),
+      features.contains(.netQueueNotificationCoalescing) || state.coalescing.queues.isEmpty
+    else {
+      throw refuse("coalescing", "is of queues that the driver has not, or twice of one")
     }
     guard state.names.arePossible else { throw refuse("names", "are more than a card remembers, or of a wrong length") }
   }

@@ -120,6 +120,11 @@ public struct PacketBatch: ~Copyable, Sendable {
     if isEmpty { removeAll() }
   }
 
+  /// Takes one packet out; those behind it move up.
+  mutating func remove(_ index: Int) {
+    if index == 0 { removeFirst() } else { places.remove(at: taken + index) }
+  }
+
   /// Empties the batch and keeps its room.
   public mutating func removeAll() {
     places.removeAll(keepingCapacity: true)

@@ -5,6 +5,9 @@ import GuestRAM
 /// Both decisions write one shared value and then read another. Without a full barrier in between, both sides may read
 /// the old value and wait for each other for ever.
 extension SplitVirtqueue {
+  /// How many chains were published since `needsNotification` was last asked; nil before it was asked at all.
+  public var unnotifiedCount: UInt16? { notifiedUsed.map { publishedUsed &- $0 } }
+
   /// Whether the driver wants to be told of what was published since this was last asked.
   ///
   /// The first time after a start it asks about all that was ever published, and `used_event` does not count: nobody

@@ -39,11 +39,13 @@ extension Harness<NetDevice> {
     options.speed = 10000
     // A card that stayed would have nothing to announce.
     options.announcesMoves = false
-    return NetDevice(options, ports: [EndlessPort()])
+    // With one for both pairs, packets that nobody has buffers for would be dropped, without end.
+    return NetDevice(options, ports: [EndlessPort(), EndlessPort()])
   }
 }
 
-/// Takes everything, and always has another packet, but for a driver whose buffers never hold one.
+/// Takes everything, and always has another packet, but for a driver whose buffers never hold one or who wants them in a
+/// queue without buffers.
 private final class EndlessPort: PacketPort {
   let name = "endless"
   var takenOffloads: Offloads { .all }
@@ -59,7 +61,7 @@ private final class EndlessPort: PacketPort {
   }
 
   func receive(into batch: inout PacketBatch) {
-    guard counters.received < 10_000 else { return }
+    guard counters.received < 100_000 else { return }
     counters.received += 1
     batch.append([UInt8](repeating: 0xFF, count: 60)[...])
   }

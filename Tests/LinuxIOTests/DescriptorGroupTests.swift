@@ -1,4 +1,5 @@
 import LinuxIO
+import Support
 import Testing
 
 @Suite("Descriptor group") struct DescriptorGroupTests {
@@ -69,7 +70,7 @@ import Testing
     _ = try watcher.signs()
     for round in 0..<4 {
       timer.start(after: .milliseconds(1))
-      #expect(try watcher.signs(within: .seconds(5)) == 1)
+      #expect(try watcher.signs(within: patience) == 1)
       if round % 2 == 0 { timer.drain() }
     }
   }
@@ -77,5 +78,38 @@ import Testing
   @Test("a bad descriptor is refused")
   func bad() {
     #expect(throws: LinuxError.self) { _ = try DescriptorGroup(-1) }
+  }
+
+  @Test("a group tells of each change of its members, and of each time it is woken")
+  func changes() throws {
+    let group = try DescriptorGroup()
+    let event = try Eventfd()
+    try group.add(event.descriptor.rawValue, for: .readable)
+    let loop = try EventLoop()
+    try loop.watch(group.descriptor.rawValue, for: [.readable, .onChange]) {}
+    #expect(try loop.runOnce(within: .zero) == 0)
+    for _ in 0..<2 {
+      event.signal()
+      #expect(try loop.runOnce(within: .zero) == 1)
+      #expect(try loop.runOnce(within: .zero) == 0)
+      group.wake()
+      #expect(try loop.runOnce(within: .zero) == 1)
+    }
+    event.drain()
+    group.calm()
+    try group.change(event.descriptor.rawValue, to: .writable)
+    #expect(try loop.runOnce(within: .zero) == 1)
+  }
+
+  @Test("a group that is calm and whose members are not ready is not readable")
+  func level() throws {
+    let group = try DescriptorGroup()
+    let loop = try EventLoop()
+    try loop.watch(group.descriptor.rawValue) {}
+    #expect(try loop.runOnce(within: .zero) == 0)
+    group.wake()
+    #expect(try loop.runOnce(within: .zero) == 1)
+    group.calm()
+    #expect(try loop.runOnce(within: .zero) == 0)
   }
 }

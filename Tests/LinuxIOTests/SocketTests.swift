@@ -1,5 +1,6 @@
 import Glibc
 import LinuxIO
+import Support
 import Testing
 
 @Suite("Socket") struct SocketTests {
@@ -62,11 +63,11 @@ import Testing
     #expect(address.description.hasPrefix("127.0.0.1:"))
     let client = try Socket(.stream, for: address)
     if try !client.connect(to: address) {
-      let set = try ReadinessSet()
-      try set.add(client.descriptor.rawValue, for: .writable)
+      let group = try DescriptorGroup()
+      try group.add(client.descriptor.rawValue, for: .writable)
       let loop = try EventLoop()
-      try loop.watch(set.descriptor.rawValue) {}
-      try loop.runOnce(within: .seconds(20))
+      try loop.watch(group.descriptor.rawValue) {}
+      try loop.runOnce(within: patience)
     }
     #expect(client.pendingError == nil)
     client.sendAtOnce()
@@ -74,7 +75,7 @@ import Testing
     #expect(try client.send([1, 2], at: 0..<2) == 2)
     let loop = try EventLoop()
     try loop.watch(peer.descriptor.rawValue) {}
-    try loop.runOnce(within: .seconds(20))
+    try loop.runOnce(within: patience)
     var bytes: [UInt8] = [0, 0]
     #expect(try peer.receive(into: &bytes, at: 0..<2) == 2)
   }
@@ -172,41 +173,6 @@ import Testing
     let alone = Socket(owning: try halfOfPair())
     let refused = failure { () throws(LinuxError) in _ = try outgoing.send(of: Self.bytes, on: alone) }
     #expect(refused?.number == ECONNREFUSED)
-  }
-}
-
-@Suite("Readiness set") struct ReadinessSetTests {
-  @Test("a set tells of each change of its members, and of each time it is woken")
-  func changes() throws {
-    let set = try ReadinessSet()
-    let event = try Eventfd()
-    try set.add(event.descriptor.rawValue, for: .readable)
-    let loop = try EventLoop()
-    try loop.watch(set.descriptor.rawValue, for: [.readable, .onChange]) {}
-    #expect(try loop.runOnce(within: .zero) == 0)
-    for _ in 0..<2 {
-      event.signal()
-      #expect(try loop.runOnce(within: .zero) == 1)
-      #expect(try loop.runOnce(within: .zero) == 0)
-      set.wake()
-      #expect(try loop.runOnce(within: .zero) == 1)
-    }
-    event.drain()
-    set.calm()
-    try set.change(event.descriptor.rawValue, to: .writable)
-    #expect(try loop.runOnce(within: .zero) == 1)
-  }
-
-  @Test("a set that is calm and whose members are not ready is not readable")
-  func level() throws {
-    let set = try ReadinessSet()
-    let loop = try EventLoop()
-    try loop.watch(set.descriptor.rawValue) {}
-    #expect(try loop.runOnce(within: .zero) == 0)
-    set.wake()
-    #expect(try loop.runOnce(within: .zero) == 1)
-    set.calm()
-    #expect(try loop.runOnce(within: .zero) == 0)
   }
 }
 

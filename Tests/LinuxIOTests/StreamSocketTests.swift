@@ -1,9 +1,10 @@
 import Glibc
 import LinuxIO
+import Support
 import Testing
 
 @Suite("Stream socket") struct StreamSocketTests {
-  private let limit = Duration.seconds(20)
+  private let limit = patience
 
   /// Runs a body with a socket and its peer, connected over a path.
   private func withPair(_ body: (borrowing StreamSocket, borrowing UnixSocket) throws -> Void) throws {

@@ -1,5 +1,6 @@
 import GuestRAM
 import LinuxIO
+import Support
 import Synchronization
 import Testing
 
@@ -39,9 +40,9 @@ import Testing
   func memoryLimit() throws {
     let most = SampleGuest.regions.reduce(0) { $0 + $1.byteCount }
     let guest = try SampleGuest()
-    let fits = try move(guest, limits: DestinationLimits(mostMemory: most, time: .seconds(20)))
+    let fits = try move(guest, limits: DestinationLimits(mostMemory: most, time: patience))
     #expect(fits.source.error == nil)
-    let move = try move(guest, limits: DestinationLimits(mostMemory: most - 1, time: .seconds(20)))
+    let move = try move(guest, limits: DestinationLimits(mostMemory: most - 1, time: patience))
     let error = MigrationError.tooMuchMemory(byteCount: most, most: most - 1)
     #expect(move.destination.error == error)
     #expect(move.source.error == .peerFailed(error.description))
@@ -50,9 +51,9 @@ import Testing
   @Test("more state than the limit is refused")
   func stateLimit() throws {
     let guest = try SampleGuest()
-    let fits = try move(guest, limits: DestinationLimits(mostMemory: 1 << 30, mostState: 100_000, time: .seconds(20)))
+    let fits = try move(guest, limits: DestinationLimits(mostMemory: 1 << 30, mostState: 100_000, time: patience))
     #expect(fits.source.error == nil)
-    let move = try move(guest, limits: DestinationLimits(mostMemory: 1 << 30, mostState: 99_999, time: .seconds(20)))
+    let move = try move(guest, limits: DestinationLimits(mostMemory: 1 << 30, mostState: 99_999, time: patience))
     let error = MigrationError.tooMuchState(byteCount: 100_000, most: 99_999)
     #expect(move.destination.error == error)
     #expect(move.source.error == .peerFailed(error.description))

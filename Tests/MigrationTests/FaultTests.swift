@@ -1,4 +1,5 @@
 import GuestRAM
+import Support
 import Testing
 
 @testable import Migration
@@ -103,7 +104,7 @@ private enum Fault: CaseIterable, Sendable {
     let guest = try SampleGuest()
     let last = try messageCounts(guest).destination - 1
     let links = try TestLinks(destination: { (index, _) in index == last ? [.shutDown] : nil })
-    let move = try move(guest, over: links, limits: limits)
+    let move = try move(guest, over: links)
     #expect(move.destination.error == nil)
     #expect(move.source.error == .outcomeUnknown(MigrationError.peerGone.description))
   }
@@ -113,7 +114,7 @@ private enum Fault: CaseIterable, Sendable {
     let guest = try SampleGuest()
     let last = try messageCounts(guest).source - 1
     let links = try TestLinks(source: { (index, _) in index == last ? [.shutDown] : nil })
-    let move = try move(guest, over: links, limits: limits)
+    let move = try move(guest, over: links)
     #expect(move.destination.error == .peerGone)
     #expect(move.source.error?.sourceMayRun == false)
   }
@@ -164,7 +165,7 @@ private enum Fault: CaseIterable, Sendable {
     let links = try TestLinks()
     let guest = try SampleGuest()
     // Enough of an answer to be sent pages, and not a byte read.
-    var peer = FrameStream(links.destination, limit: .seconds(5))
+    var peer = FrameStream(links.destination, limit: patience)
     try peer.open(Hello(.destination, producer: ""))
     try peer.send(.accept)
     let sent = outcome { () throws(MigrationError) in

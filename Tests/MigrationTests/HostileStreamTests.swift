@@ -1,5 +1,6 @@
 import GuestRAM
 import LinuxIO
+import Support
 import Testing
 
 @testable import Migration
@@ -31,7 +32,7 @@ private let badLayouts: [[GuestRange]] = [
         })
       links.destination.shutDown()
     }
-    var stream = FrameStream(links.source, limit: .seconds(5))
+    var stream = FrameStream(links.source, limit: patience)
     let sent = outcome { () throws(MigrationError) in
       try stream.open(Hello(.source, producer: "enemy"))
       try body(&stream)
@@ -73,7 +74,7 @@ private let badLayouts: [[GuestRange]] = [
   @Test("what is not a migration is named so", arguments: [[UInt8]("GET / HTTP/1.1\r\n".utf8), [0], []])
   func notAMigration(bytes: [UInt8]) throws {
     let links = try TestLinks()
-    try links.source.send(bytes, within: .seconds(5))
+    try links.source.send(bytes, within: patience)
     links.source.shutDown()
     let received = outcome { () throws(MigrationError) in
       var destination = Destination(links.destination, producer: "", limits: limits)

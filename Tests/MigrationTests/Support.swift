@@ -89,7 +89,7 @@ struct Move {
   let destination: Outcome<Arrived>
 }
 
-let limits = DestinationLimits(mostMemory: 16 << 20, mostState: 1 << 20, time: .seconds(20))
+let limits = DestinationLimits(mostMemory: 16 << 20, mostState: 1 << 20, time: patience)
 
 /// Moves a guest between two threads.
 func move(

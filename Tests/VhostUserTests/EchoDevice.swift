@@ -41,12 +41,16 @@ struct EchoDevice: VirtioDevice {
   var isElsewhere = false
   /// Queues whose chains are dropped while they are disabled.
   var discarding: Set<Int> = []
+  /// For how long notifications are kept back.
+  var limits: NotificationLimits?
   private(set) var requests: [Request] = []
   private var finishedCount = 0
 
   var hasWorkElsewhere: Bool { isElsewhere && !requests.isEmpty }
 
   func discardsWhileDisabled(_ index: Int) -> Bool { discarding.contains(index) }
+
+  func notificationLimits(of index: Int) -> NotificationLimits? { limits }
 
   mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int) {
     config.replaceSubrange(offset..<offset + bytes.count, with: bytes)

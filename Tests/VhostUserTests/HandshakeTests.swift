@@ -117,5 +117,10 @@ import VirtioCore
     #expect(config.prefix(8) == [9, 8, 7, 6, 5, 4, 6, 35])
     try frontend.send(Wire.netSetMtu, number(65_536))
     #expect(frontend.error == .illegalMTU(65_536))
+    let other = try Frontend(device)
+    try other.negotiate(protocol: Wire.all | Wire.mtu)
+    #expect(try other.acknowledged(Wire.netSetMtu, number(68)) == 0)
+    try other.send(Wire.netSetMtu, number(67))
+    #expect(other.error == .illegalMTU(67))
   }
 }

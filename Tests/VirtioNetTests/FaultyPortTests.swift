@@ -1,4 +1,5 @@
 import LinuxIO
+import Support
 import Testing
 
 @testable import VirtioNet
@@ -138,7 +139,7 @@ import Testing
     bench.waiting = frames(64 * 20)
     #expect(port.receiveAll().isEmpty)
     #expect(bench.waiting.count == 64 * 4)
-    #expect(try loop.runOnce(within: .seconds(10)) == 1, "a sign to go on")
+    #expect(try loop.runOnce(within: patience) == 1, "a sign to go on")
     #expect(port.receiveAll().isEmpty && bench.waiting.isEmpty)
   }
 
@@ -154,7 +155,7 @@ import Testing
     while try loop.runOnce(within: .zero) > 0 {}
     for count in 1...3 {
       port.sendAll(frames(1))
-      #expect(try loop.runOnce(within: .seconds(10)) == 1)
+      #expect(try loop.runOnce(within: patience) == 1)
       _ = port.receiveAll()
       #expect(bench.taken.count == count)
     }

@@ -182,4 +182,43 @@ struct NetPacketTests {
     #expect(reports.all == [.disconnected("scripted")])
     #expect(bench.host.readConfig(at: 6, byteCount: 2) == [0, 0])
   }
+
+  @Test(
+    "5.1.4.1: a driver that has agreed to an MTU gets nothing beyond the last that was set, before its start or after")
+  func mtu() throws {
+    let port = ScriptedPort()
+    var bench = try NetBench.card(port) { $0.mtu = 1500 }
+    bench.host.update { $0.setMTU(1000) }
+    try bench.start([.version1, .netMTU])
+    try bench.offer(8, of: 4096)
+    for (mtu, larger) in [(nil, 1019), (2000, 2019), (68, 87)] as [(UInt16?, Int)] {
+      if let mtu { bench.host.update { $0.setMTU(mtu) } }
+      let before = try bench.rings[0].publishedUsedIndex
+      port.waiting = [larger - 1, larger].map { ScriptedPort.Packet(frame: frame(byteCount: $0)) }
+      bench.host.wake()
+      #expect(try bench.rings[0].publishedUsedIndex == before + 1)
+    }
+    #expect(bench.host.device.counters.drops == [.tooLong: 3])
+    #expect(bench.host.readConfig(at: 10, byteCount: 2) == [68, 0])
+  }
+
+  @Test("what was fetched waits while all queues are stopped, for the same driver and for no other")
+  func stopped() throws {
+    let port = ScriptedPort()
+    var bench = try NetBench.card(port)
+    try bench.startWithoutStatus()
+    port.waiting = (0..<3).map { _ in ScriptedPort.Packet(frame: frame()) }
+    bench.host.wake()
+    #expect(port.waiting.isEmpty)
+    for queue in bench.rings.indices { _ = try bench.host.stopQueue(queue) }
+    #expect(bench.host.device.counters.drops == [:])
+    try bench.offer(2, of: 2048)
+    for queue in bench.rings.indices {
+      try bench.host.startQueue(queue, bench.rings[queue].configuration(nextAvailable: 0))
+    }
+    bench.host.kick(0)
+    #expect(try bench.rings[0].publishedUsedIndex == 2)
+    bench.host.reset()
+    #expect(bench.host.device.counters.drops == [.noReceiver: 1])
+  }
 }

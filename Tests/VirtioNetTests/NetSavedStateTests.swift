@@ -8,11 +8,11 @@ import VirtioCore
 
 @Suite("Net: state")
 struct NetSavedStateTests {
-  @Test("the schema of version 1 is what it was")
+  @Test("the schema is what it was")
   func schema() throws {
     #expect(
       try Schema.text(of: NetState.self) == """
-        net version 1
+        net version 2
           address: u64
           isLinkWanted: bool
           asksToAnnounce: bool
@@ -38,6 +38,11 @@ struct NetSavedStateTests {
             transmit: record
               packets: u32
               microseconds: u32
+            queues: [record], since 2, else []
+              queue: u16
+              limits: record
+                packets: u32
+                microseconds: u32
           names: record
             ipv4: [u32]
             ipv6: [bytes]
@@ -54,10 +59,19 @@ struct NetSavedStateTests {
     #expect(try Schema(of: NetState.self).violations.isEmpty)
   }
 
-  static let features: Features = NetControlTests.all.union([.netMultiqueue, .netRSS, .netHashReport])
+  static let features: Features = NetControlTests.all.union([
+    .netMultiqueue, .netRSS, .netHashReport, .netQueueNotificationCoalescing,
+  ])
 
-  /// A state with another value in every field, of a driver with `features` on a card with three pairs of queues.
-  private static var sample: NetState {
+  private static func limits(_ packets: UInt32, _ microseconds: UInt32) -> Coalescing.Limits {
+    var limits = Coalescing.Limits()
+    limits.packets = packets
+    limits.microseconds = microseconds
+    return limits
+  }
+
+  /// A state with another value in every field of version 1, of a driver with `features` on a card with three pairs of queues.
+  private static var firstSample: NetState {
     var state = NetState()
     state.address = NetControlTests.other
     state.isLinkWanted = false
@@ -76,10 +90,8 @@ struct NetSavedStateTests {
     state.steering.key = FlowHashTests.key
     state.steering.table = [0, 1, 2, 1]
     state.steering.unclassified = 2
-    state.coalescing.receive.packets = 1
-    state.coalescing.receive.microseconds = 2
-    state.coalescing.transmit.packets = 3
-    state.coalescing.transmit.microseconds = 4
+    state.coalescing.setReceive(limits(1, 2))
+    state.coalescing.setTransmit(limits(3, 4))
     var batch = PacketBatch()
     batch.append(Announcement.gratuitousRequest(mac: cardAddress, address: 0x0A00_0001)[...])
     if let frame = Announcement.neighbourAdvertisement(mac: cardAddress, address: Array(0xFD..<0xFF) + Array(0..<14)) {
@@ -96,16 +108,25 @@ struct NetSavedStateTests {
     return state
   }
 
-  @Test("version 1 is written and read as it was")
-  func golden() throws {
-    let url = try #require(Bundle.module.url(forResource: "net-v1", withExtension: "hex", subdirectory: "Fixtures"))
+  @Test("each version is written and read as it was", arguments: [(1, firstSample), (2, sample)])
+  func golden(version: Int, sample: NetState) throws {
+    let name = "net-v\(version)"
+    let url = try #require(Bundle.module.url(forResource: name, withExtension: "hex", subdirectory: "Fixtures"))
     let digits = try String(contentsOf: url, encoding: .utf8).filter { (digit: Character) in !digit.isWhitespace }
-    let written = try Self.sample.encoded().map { String(format: "%02x", $0) }.joined()
+    let written = try sample.encoded(as: version).map { String(format: "%02x", $0) }.joined()
     #expect(written == digits, "written now: \(written)")
     let bytes = stride(from: 0, to: digits.count, by: 2).compactMap { offset in
       UInt8(digits.dropFirst(offset).prefix(2), radix: 16)
     }
-    #expect(try NetState(decoding: bytes, version: 1) == Self.sample)
+    #expect(try NetState(decoding: bytes, version: version) == sample)
+  }
+
+  /// A state with another value in every field.
+  private static var sample: NetState {
+    var state = firstSample
+    state.coalescing.set(limits(5, 6), queue: 5)
+    state.coalescing.set(limits(7, 8), queue: 0)
+    return state
   }
 
   private func card(_ features: Features = features, pairs: Int = 3) throws -> NetBench {
@@ -154,6 +175,8 @@ struct NetSavedStateTests {
       ("steering", { $0.steering.unclassified = 3 }),
       ("steering", { $0.steering.types = 0x200 }),
       ("steering", { $0.steering.key.append(0) }),
+      ("coalescing", { $0.coalescing.set(Self.limits(1, 1), queue: 6) }),
+      ("coalescing", { $0.coalescing.queues.append($0.coalescing.queues[0]) }),
       ("names", { $0.names.ipv4 = [UInt32](repeating: 1, count: 9) }),
       ("names", { $0.names.ipv6 = [[UInt8]](repeating: [UInt8](repeating: 1, count: 16), count: 9) }),
       ("names", { $0.names.ipv6[0].removeLast() }),
@@ -174,6 +197,7 @@ struct NetSavedStateTests {
     arguments: [
       ("filter.vlans", [.netControlVLAN]), ("takenOffloads", [.netGuestChecksum]),
       ("pairCount", [.netMultiqueue, .netRSS]), ("steering", [.netRSS]),
+      ("coalescing", [.netQueueNotificationCoalescing]),
     ] as [(String, Features)])
   func notNegotiated(field: String, without: Features) throws {
     var bench = try card(Self.features.subtracting(without))

@@ -237,4 +237,63 @@ struct NetSteeringTests {
     bench.host.wake()
     #expect(try bench.receivedCounts(pairs: 2) == [200, 0])
   }
+
+  /// A card with two pairs whose driver wants datagrams in the first queue, which has buffers, and all else in the second.
+  private func divided(_ port: ScriptedPort, offering count: Int) throws -> NetBench {
+    var bench = try NetBench.card(port, pairs: 2)
+    try bench.start(allFeatures.subtracting([.netControlVLAN]))
+    var choice = QueueChoice()
+    choice.unclassified = 1
+    #expect(try bench.command(choice.bytes, queue: 4) == 0)
+    try bench.offer(count, of: 2048)
+    return bench
+  }
+
+  @Test("a queue without buffers keeps its packets in order, and no other queue from its own")
+  func passing() throws {
+    let port = ScriptedPort()
+    var bench = try divided(port, offering: 40)
+    let others = (0..<10).map { ScriptedPort.Packet(frame: frame(byteCount: 100 + $0)) }
+    port.waiting = others + (0..<20).map { flow($0) }
+    bench.host.wake()
+    #expect(try bench.receivedCounts(pairs: 2) == [20, 0])
+    port.waiting = (0..<20).map { flow($0) }
+    bench.host.wake()
+    #expect(try bench.receivedCounts(pairs: 2) == [40, 0])
+    try bench.offer(16, of: 2048, queue: 2)
+    bench.host.kick(2)
+    #expect(try bench.rings[2].takeAllUsed().map(\.byteCount) == (0..<10).map { 112 + $0 })
+    #expect(bench.host.device.counters.drops == [:])
+  }
+
+  @Test("packets that wait for a queue without buffers are dropped and counted before they keep a port from the others")
+  func inTheWay() throws {
+    let port = ScriptedPort()
+    var bench = try divided(port, offering: 64)
+    port.waiting = (0..<60).flatMap { [flow($0)] + (0..<4).map { _ in ScriptedPort.Packet(frame: frame()) } }
+    bench.host.wake()
+    #expect(port.waiting.isEmpty)
+    #expect(try bench.receivedCounts(pairs: 2) == [60, 0])
+    let dropped = Int(bench.host.device.counters.drops[.noBuffers] ?? 0)
+    #expect(dropped >= 240 - PacketBatch.largestCount)
+    try bench.offer(64, of: 2048, queue: 2)
+    bench.host.kick(2)
+    #expect(try bench.receivedCounts(pairs: 2) == [60, 240 - dropped])
+    #expect(bench.host.device.counters.drops == [.noBuffers: UInt64(dropped)])
+  }
+
+  @Test("packets of a port that all go to one queue wait for its buffers, be they hashed or not", arguments: [1, 2])
+  func waiting(pairs: Int) throws {
+    let port = ScriptedPort()
+    var bench = try NetBench.card(port, pairs: pairs)
+    let features = allFeatures.subtracting(pairs == 1 ? [.netControlVLAN, .netMultiqueue] : [.netControlVLAN])
+    try bench.start(features)
+    #expect(try bench.command(QueueChoice().bytes, queue: 2 * pairs) == 0)
+    try bench.offer(1, of: 2048)
+    port.waiting = (0..<150).map { flow($0) }
+    bench.host.wake()
+    #expect(try bench.receivedCounts(pairs: 1) == [1])
+    #expect(port.waiting.count == 86)
+    #expect(bench.host.device.counters.drops == [:])
+  }
 }

@@ -1,4 +1,5 @@
 import LinuxIO
+import Support
 import Synchronization
 import Testing
 
@@ -10,7 +11,7 @@ import Testing
     let loop = try EventLoop()
     try loop.watch(try #require(port.descriptor), for: [.readable, .writable, .onChange]) {}
     while !isTrue() {
-      if try loop.runOnce(within: .seconds(20)) == 0 { return isTrue() }
+      if try loop.runOnce(within: patience) == 0 { return isTrue() }
     }
     return true
   }
@@ -72,7 +73,7 @@ import Testing
     #expect(try wait(for: port) { port.failure == .disconnected("switch:one") })
     port.sendAll([BenchFrame.bytes(to: 1, from: 2)])
     // Nothing gives a sign of that: it is looked for, for as long as a test that fails may take.
-    let end = MonotonicClock.moment(after: .seconds(20))
+    let end = MonotonicClock.moment(after: patience)
     while port.counters.drops.isEmpty, MonotonicClock.now < end {}
     #expect(port.counters.drops == [.portFailed: 1])
   }
@@ -111,7 +112,7 @@ import Testing
       var next: UInt32 = 0
       var received: [UInt32] = []
       var batch = PacketBatch()
-      let end = MonotonicClock.moment(after: .seconds(60))
+      let end = MonotonicClock.moment(after: patience)
       while received.count < count, MonotonicClock.now < end {
         while next < count, batch.append(BenchFrame.bytes(to: peer, from: own, next)[...]) { next += 1 }
         port.send(&batch)

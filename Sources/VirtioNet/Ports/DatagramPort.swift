@@ -11,7 +11,7 @@ public final class DatagramPort: PacketPort {
   private let sending: Socket
   /// Nil when the socket came connected.
   private let remote: SocketAddress?
-  private let ready: ReadinessSet
+  private let ready: DescriptorGroup
   private var sender = MessageSender()
   private var receiver: MessageReceiver
   private var isConnected: Bool
@@ -62,7 +62,7 @@ public final class DatagramPort: PacketPort {
     _ receiving: consuming Socket, sending: consuming Socket, to remote: SocketAddress?, _ name: String,
     isConnected: Bool
   ) throws(LinuxError) {
-    ready = try ReadinessSet()
+    ready = try DescriptorGroup()
     receiver = try MessageReceiver()
     try ready.add(receiving.descriptor.rawValue, for: .readable)
     try ready.add(sending.descriptor.rawValue, for: [])

@@ -26,7 +26,7 @@ public final class StreamPort: PacketPort {
   }
 
   private let role: Role
-  private let ready: ReadinessSet
+  private let ready: DescriptorGroup
   private let timer: Timer
   private var connection: StreamConnection?
   /// Whether the connection is still being made.
@@ -76,7 +76,7 @@ public final class StreamPort: PacketPort {
     self.role = role
     self.name = name
     do throws(LinuxError) {
-      ready = try ReadinessSet()
+      ready = try DescriptorGroup()
       timer = try Timer()
       try ready.add(timer.descriptor.rawValue, for: .readable)
     } catch {

@@ -1,5 +1,6 @@
 import Glibc
 import LinuxIO
+import Support
 import Testing
 
 @testable import VirtioNet
@@ -70,7 +71,7 @@ import Testing
     changes = 0
     var bytes = [UInt8](repeating: 0, count: 2000)
     while try pair.second.receive(into: &bytes, at: 0..<2000) != nil {}
-    try loop.runOnce(within: .seconds(20))
+    try loop.runOnce(within: patience)
     #expect(changes > 0)
     #expect(send(left, to: port).isEmpty)
   }
@@ -87,7 +88,7 @@ import Testing
       let peer = try DatagramPort(local: there, remote: here)
       send([frame(number + 10)], to: peer)
       #expect(try serve(port) { !$0.isEmpty } == [frame(number + 10)])
-      let deadline = MonotonicClock.moment(after: .seconds(20))
+      let deadline = MonotonicClock.moment(after: patience)
       while receive(from: peer).isEmpty {
         try #require(MonotonicClock.now < deadline, "the peer is not found")
         send([frame(number)], to: port)

@@ -1,5 +1,6 @@
 import Foundation
 import LinuxIO
+import Support
 import Testing
 
 @testable import VirtioNet
@@ -54,7 +55,7 @@ func serve(_ port: some PacketPort, until isDone: ([[UInt8]]) -> Bool) throws ->
   while true {
     frames += receive(from: port)
     if isDone(frames) { return frames }
-    try #require(try loop.runOnce(within: .seconds(20)) > 0, "the port tells of nothing any more")
+    try #require(try loop.runOnce(within: patience) > 0, "the port tells of nothing any more")
   }
 }
 
