@@ -8,7 +8,7 @@ extension NetDevice {
   /// The card's address, which the driver may have set.
   public var address: EthernetAddress { fields.address }
 
-  /// Why a port carries nothing any more; nil while all do.
+  /// Why a port carries nothing any more, the first of those that do not; nil while all do.
   public var failure: PortError? {
     for port in ports { if let failure = port.failure { return failure } }
     return nil
@@ -20,15 +20,18 @@ extension NetDevice {
     updateLink()
   }
 
-  /// The link is up when the operator wants it to be, and there is something to be linked with.
+  /// The link is up when the operator wants it to be, and there is something to be linked with: of several ports, those
+  /// that have failed end their own pairs alone.
   mutating func updateLink() {
-    fields.isLinkUp = isLinkWanted && !ports.isEmpty && failure == nil
+    fields.isLinkUp = isLinkWanted && ports.contains { $0.failure == nil }
   }
 
-  mutating func noteFailure() {
-    let failure = failure
-    if let failure, failure != reported { report(failure) }
-    reported = failure
+  /// Tells of a failure, or of its end, when a lane's port has been called.
+  mutating func noteFailure(of lane: Lane, _ port: any PacketPort) {
+    let failure = port.failure
+    guard failure != reported[lane.portNumber] else { return }
+    reported[lane.portNumber] = failure
+    if let failure { report(failure) }
     updateLink()
   }
 

@@ -51,7 +51,7 @@ extension NetDevice {
     if !lane.incomingFallback.hasMore {
       port.receive(into: &lane.incoming)
       lane.isDry = lane.incoming.isEmpty
-      if port.failure != reported { noteFailure() }
+      noteFailure(of: lane, port)
       if !fields.isLinkUp { counters.drop(.linkDown, lane.dropIncoming()) }
     }
     lane.incomingFallback.adapt(&lane.incoming, from: .all, to: settings.takenOffloads)

@@ -89,7 +89,7 @@ extension NetDevice {
     } while lane.outgoing.isEmpty && lane.outgoingFallback.hasMore
     lane.isStalled = !lane.isSent
     if !lane.outgoingFallback.drops.isEmpty { counters.drop(lane.outgoingFallback.takeDrops()) }
-    if port.failure != reported { noteFailure() }
+    noteFailure(of: lane, port)
     return extraBatches
   }
 }
