@@ -21,5 +21,11 @@ let package = Package(
         .product(name: $0, package: "VirtioKit")
       },
       swiftSettings: [.swiftLanguageMode(.v6)]),
+    .executableTarget(
+      name: "pairs-benchmark",
+      dependencies: ["GuestRAM", "LinuxIO", "VirtioCore", "VirtioNet", "Virtqueue"].map {
+        .product(name: $0, package: "VirtioKit")
+      },
+      swiftSettings: [.swiftLanguageMode(.v6)]),
   ]
 )
