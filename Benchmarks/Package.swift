@@ -29,5 +29,11 @@ let package = Package(
       name: "balloon-benchmark",
       dependencies: libraries("Balloon", "GuestRAM", "LinuxIO", "VirtioCore", "Virtqueue"),
       swiftSettings: [.swiftLanguageMode(.v6)]),
+    .executableTarget(
+      name: "pairs-benchmark",
+      dependencies: ["GuestRAM", "LinuxIO", "VirtioCore", "VirtioNet", "Virtqueue"].map {
+        .product(name: $0, package: "VirtioKit")
+      },
+      swiftSettings: [.swiftLanguageMode(.v6)]),
   ]
 )

@@ -26,6 +26,7 @@ int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *_Nonnull ac
 int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *_Nonnull actions, int first);
 ssize_t preadv2(int descriptor, const struct iovec *_Nonnull vectors, int count, off_t offset, int flags);
 int pthread_setname_np(pthread_t thread, const char *_Nonnull name);
+int sched_getaffinity(pid_t process, size_t size, cpu_set_t *_Nonnull processors);
 
 struct mmsghdr {
   struct msghdr msg_hdr;

@@ -8,7 +8,7 @@ extension NetDevice {
   /// The card's address, which the driver may have set.
   public var address: EthernetAddress { fields.address }
 
-  /// Why a port carries nothing any more; nil while all do.
+  /// Why a port carries nothing any more, the first of those that do not; nil while all do.
   public var failure: PortError? {
     for port in ports { if let failure = port.failure { return failure } }
     return nil
@@ -20,27 +20,23 @@ extension NetDevice {
     updateLink()
   }
 
-  /// The link is up when the operator wants it to be, and there is something to be linked with.
+  /// The link is up when the operator wants it to be, and there is something to be linked with: of several ports, those
+  /// that have failed end their own pairs alone.
   mutating func updateLink() {
-    fields.isLinkUp = isLinkWanted && !ports.isEmpty && failure == nil
+    fields.isLinkUp = isLinkWanted && ports.contains { $0.failure == nil }
   }
 
-  /// Looks at a port that has just been used.
+  /// Looks at a lane's port that has just been called, and tells of a failure or of its end.
   @inline(__always)
-  mutating func noteFailure(of port: any PacketPort, on lane: Lane) {
+  mutating func noteFailure(of lane: Lane, _ port: any PacketPort) {
     let failure = port.failure
-    let index = lane.pair % ports.count
-    guard failure != noted[index] else { return }
-    noted[index] = failure
-    noteFailure()
+    if failure != reported[lane.portNumber] { note(failure, of: lane) }
   }
 
-  /// A port has failed, or works again.
   @inline(never)
-  private mutating func noteFailure() {
-    let failure = failure
-    if let failure, failure != reported { report(failure) }
-    reported = failure
+  private mutating func note(_ failure: PortError?, of lane: Lane) {
+    reported[lane.portNumber] = failure
+    if let failure { report(failure) }
     updateLink()
   }
 

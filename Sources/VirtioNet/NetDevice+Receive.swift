@@ -53,7 +53,7 @@ extension NetDevice {
       let count = lane.incoming.count
       port.receive(into: &lane.incoming)
       lane.isDry = lane.incoming.count == count
-      noteFailure(of: port, on: lane)
+      noteFailure(of: lane, port)
       if !fields.isLinkUp { counters.drop(.linkDown, lane.dropIncoming()) }
     }
     lane.incomingFallback.adapt(&lane.incoming, from: .all, to: settings.takenOffloads)

@@ -94,7 +94,7 @@ extension NetDevice {
     } while lane.outgoing.isEmpty && lane.outgoingFallback.hasMore
     lane.isStalled = !lane.isSent
     if !lane.outgoingFallback.drops.isEmpty { counters.drop(lane.outgoingFallback.takeDrops()) }
-    noteFailure(of: port, on: lane)
+    noteFailure(of: lane, port)
     return extraBatches
   }
 }

@@ -29,9 +29,8 @@ public struct NetDevice: ~Copyable, VirtioDevice {
   let lanes: [Lane]
   /// The hash with the driver's key; nil while it has given none.
   var driversHash: FlowHash?
-  var reported: PortError?
-  /// What each port was last found to have failed of.
-  var noted: [PortError?]
+  /// What has been told of each port.
+  var reported: [PortError?]
   /// The operator wants the link up.
   var isLinkWanted = true
   /// The network has yet to be told where the guest is.
@@ -47,8 +46,8 @@ public struct NetDevice: ~Copyable, VirtioDevice {
     self.report = report
     offeredFeatures = options.features
     fields = NetConfig(options)
-    noted = [PortError?](repeating: nil, count: ports.count)
-    lanes = (0..<max(1, options.pairCount)).map { Lane(pair: $0, ports.isEmpty ? nil : ports[$0 % ports.count]) }
+    reported = [PortError?](repeating: nil, count: ports.count)
+    lanes = (0..<max(1, options.pairCount)).map { Lane(pair: $0, portNumber: $0 % max(1, ports.count), ports) }
     reset()
   }
 
@@ -171,6 +170,7 @@ struct DriverSettings {
 /// One pair of queues, its port, and the packets between them.
 final class Lane {
   let pair: Int
+  let portNumber: Int
   let port: (any PacketPort)?
   /// Packets that the driver has sent, and the port has yet to take.
   var outgoing = PacketBatch()
@@ -183,9 +183,10 @@ final class Lane {
   /// The port has left packets in `outgoing`.
   var isStalled = false
 
-  init(pair: Int, _ port: (any PacketPort)?) {
+  init(pair: Int, portNumber: Int, _ ports: [any PacketPort]) {
     self.pair = pair
-    self.port = port
+    self.portNumber = portNumber
+    port = ports.isEmpty ? nil : ports[portNumber]
   }
 
   var receiveQueue: Int { 2 * pair }
@@ -213,7 +214,11 @@ final class Lane {
   /// Ends a driver's turn: what its port had no room for goes out if it can, and the rest goes nowhere.
   func letGoOutgoing(_ counters: inout NetCounters, isLinkUp: Bool) {
     // What did not get as far as the port is not checked yet.
-    if isStalled, isLinkUp { port?.send(&outgoing) }
+    if isStalled, isLinkUp {
+      port?.finishSending()
+      port?.send(&outgoing)
+    }
+    port?.finishSending()
     counters.drop(isLinkUp ? .noReceiver : .linkDown, dropOutgoing())
     isDry = false
     isStalled = false

@@ -24,11 +24,20 @@ public protocol PacketPort: AnyObject {
   /// Adds packets to the batch until there are none, or the batch has no room for the largest.
   func receive(into batch: inout PacketBatch)
 
+  /// Returns once nothing of what it was sent is under way on another thread: its driver has gone or is to go on elsewhere.
+  /// What can go out at once has gone, and the rest is dropped.
+  func finishSending()
+
   /// What has gone through it and what has not.
   var counters: PortCounters { get }
 
   /// Why it can carry nothing any more; nil while it can.
   var failure: PortError? { get }
+}
+
+extension PacketPort {
+  /// A port that does all its work in the calls that it gets has nothing under way.
+  public func finishSending() {}
 }
 
 /// What a port has counted since it was made.

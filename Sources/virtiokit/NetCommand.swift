@@ -34,6 +34,7 @@ struct NetCommand: Command {
   var addresses: [EthernetAddress] = []
   var pairCount = 1
   var queueSize = 1024
+  var pairThreads = PairThreads.auto
   var mtu: Int?
   var speed: Int?
   var noOffloads = false
@@ -55,6 +56,10 @@ struct NetCommand: Command {
     options.repeated("mac", &addresses, "the address of each card; some address if not said")
     options.repeated("vlan", &vlans, "the VLAN of each card's place on the switch; all VLANs if not said")
     options.value("queue-pairs", &pairCount, "how many pairs of queues each guest may use")
+    options.value(
+      "pair-threads", &pairThreads,
+      "whether each pair's packets to and from a TAP device are carried by a thread of their own; auto: with several pairs, "
+        + "where there are three processors or more")
     options.value("queue-size", &queueSize, "how many buffers a queue may have at most")
     options.value("mtu", &mtu, "the largest IP packet that the guest may use, in bytes")
     options.value("speed", &speed, "the speed that the guest is told, in Mbit/s")
@@ -112,6 +117,12 @@ struct NetCommand: Command {
         option: "--vlan", value: "\(vlans[0])", reason: "it goes with --port switch, once for each card or never")
     }
     for vlan in vlans { try check("--vlan", vlan, in: 1...4094, "a VLAN has a number from 1 to 4094") }
+    if pairThreads == .always {
+      guard case .tap = port else {
+        throw .rejected(
+          option: "--pair-threads", value: pairThreads.optionText, reason: "it goes with --port tap:NAME alone")
+      }
+    }
     if capture?.isEmpty == true { throw .missingValue(option: "--capture", placeholder: "PATH") }
   }
 

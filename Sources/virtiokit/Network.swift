@@ -34,7 +34,9 @@ final class Network {
 
   /// The ports of one card.
   func ports(_ card: Int, _ command: NetCommand) throws -> [any PacketPort] {
-    guard let learningSwitch else { return try Self.open(command.port, count: command.pairCount).map(dressed) }
+    guard let learningSwitch else {
+      return try Self.open(command.port, count: command.pairCount, command.pairThreads).map(dressed)
+    }
     let vlans = command.vlans.isEmpty ? PortVLANs.trunk : .access(UInt16(clamping: command.vlans[card]))
     return [try dressed(learningSwitch.addPort("card \(card)", vlans))]
   }
@@ -68,9 +70,13 @@ final class Network {
     return faulty
   }
 
-  private static func open(_ address: PortAddress, count: Int) throws -> [any PacketPort] {
+  private static func open(
+    _ address: PortAddress, count: Int, _ threads: PairThreads = .never
+  ) throws -> [any PacketPort] {
     switch address {
-    case .tap(let name): try TapPort.open(name: name, queueCount: count)
+    case .tap(let name):
+      threads.areWanted(pairCount: count)
+        ? try TapPort.openOnThreads(name: name, queueCount: count) : try TapPort.open(name: name, queueCount: count)
     case .descriptor(let number): [try TapPort(descriptor: FileDescriptor(owning: number))]
     case .interface(let name): [try PacketSocketPort(interface: name)]
     case .stream(let address): [try StreamPort(connectingTo: SocketAddress.all(named: address))]

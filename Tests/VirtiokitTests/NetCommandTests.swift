@@ -46,6 +46,8 @@ private func parse(_ words: [String]) throws -> NetCommand {
       ["--socket-path", "a"], ["--fd", "5", "--port", "tap:vm0"], ["--print-capabilities"],
       ["--socket-path", "a", "--socket-path", "b", "--uplink", "tap:vm0", "--vlan", "1", "--vlan", "4094"],
       ["--socket-path", "a", "--mac", "52:54:00:12:34:56", "--queue-pairs", "128", "--queue-size", "32768"],
+      ["--socket-path", "a", "--port", "tap:vm0", "--queue-pairs", "2", "--pair-threads", "always"],
+      ["--socket-path", "a", "--pair-threads", "never"],
       ["--socket-path", "a", "--mtu", "1280", "--poll", "1ms", "--packet-rate", "0", "--bandwidth", "0"],
     ])
   func accepted(words: [String]) throws {
@@ -70,6 +72,7 @@ private func parse(_ words: [String]) throws -> NetCommand {
       ("--vlan", ["--fd", "5", "--vlan", "1", "--port", "loopback"]),
       ("--queue-pairs", ["--fd", "5", "--queue-pairs", "0"]),
       ("--queue-pairs", ["--fd", "5", "--queue-pairs", "2", "--no-control"]),
+      ("--pair-threads", ["--fd", "5", "--queue-pairs", "2", "--pair-threads", "always"]),
       ("--queue-size", ["--fd", "5", "--queue-size", "3"]), ("--queue-size", ["--fd", "5", "--queue-size", "65536"]),
       ("--mtu", ["--fd", "5", "--mtu", "1279"]), ("--speed", ["--fd", "5", "--speed", "-1"]),
       ("--poll", ["--fd", "5", "--poll", "2ms"]), ("--packet-rate", ["--fd", "5", "--packet-rate", "-1"]),
@@ -79,6 +82,15 @@ private func parse(_ words: [String]) throws -> NetCommand {
     guard case .rejected(option, _, _) = error else {
       Issue.record("\(option) is not what is refused: \(String(describing: error))")
       return
+    }
+  }
+
+  @Test("threads for pairs are there when asked for, or by themselves for several pairs with processors to spare")
+  func pairThreads() {
+    #expect(PairThreads.always.areWanted(pairCount: 1, processorCount: 1))
+    #expect(!PairThreads.never.areWanted(pairCount: 128, processorCount: 128))
+    for (pairs, processors, areWanted) in [(1, 64, false), (2, 2, false), (2, 3, true), (128, 4, true)] {
+      #expect(PairThreads.auto.areWanted(pairCount: pairs, processorCount: processors) == areWanted)
     }
   }
 

@@ -30,6 +30,7 @@ public final class CapturePort: PacketPort {
   public var name: String { port.name }
   public var takenOffloads: Offloads { port.takenOffloads }
   public func setGivenOffloads(_ offloads: Offloads) { port.setGivenOffloads(offloads) }
+  public func finishSending() { port.finishSending() }
   public var descriptor: Int32? { port.descriptor }
   public var counters: PortCounters { port.counters }
   public var failure: PortError? { port.failure }

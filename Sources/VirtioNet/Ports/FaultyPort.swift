@@ -77,6 +77,8 @@ public final class FaultyPort: PacketPort {
 
   public func setGivenOffloads(_ offloads: Offloads) { port.setGivenOffloads(offloads) }
 
+  public func finishSending() { port.finishSending() }
+
   public var descriptor: Int32? { group.descriptor.rawValue }
 
   public func send(_ batch: inout PacketBatch) {

@@ -13,7 +13,10 @@ final class PortExchange: Sendable {
   /// What the thread is asked to do.
   struct Orders {
     var givenOffloads: Offloads?
+    var isFinishing = false
     var isEnd = false
+
+    var isEmpty: Bool { givenOffloads == nil && !isFinishing && !isEnd }
   }
 
   fileprivate struct State: ~Copyable {
@@ -35,12 +38,15 @@ final class PortExchange: Sendable {
     var isOver = false
     /// How many packets were dropped since then.
     var lateCount: UInt64 = 0
+    /// How many packets the port had no room for when it was to finish.
+    var leftCount: UInt64 = 0
   }
 
   private let state = Monitor(State())
   private let cardSign: Eventfd
   private let threadSign: Eventfd
   private let opening: Semaphore
+  private let finished = WakeUp()
 
   init() throws(LinuxError) {
     cardSign = try Eventfd()
@@ -56,10 +62,14 @@ extension PortExchange {
   var report: Report {
     state.withLock { state in
       var report = state.report
-      if state.lateCount > 0 { report.counters.drop(.portFailed, state.lateCount) }
+      report.counters.drop(.portFailed, state.lateCount)
+      report.counters.drop(.noReceiver, state.leftCount)
       return report
     }
   }
+
+  /// Asked for with every batch, unlike the rest of the report.
+  var failure: PortError? { state.withLock { $0.report.failure } }
 
   /// Waits until the port is open.
   /// - Returns: why it is not.
@@ -97,6 +107,12 @@ extension PortExchange {
     order { $0.givenOffloads = offloads }
   }
 
+  /// Waits until the thread has passed on what it was sent, or dropped it.
+  func finishSending() {
+    order { $0.isFinishing = true }
+    _ = state.wait(on: finished) { $0.isOver || !$0.orders.isFinishing ? true : nil }
+  }
+
   func end() {
     order { $0.isEnd = true }
   }
@@ -130,6 +146,7 @@ extension PortExchange {
     }
     cardSign.signal()
     opening.signal()
+    finished.wakeAll()
   }
 
   /// Takes what the card has sent once all before it has gone, hands over what has come, and takes the card's orders.
@@ -155,6 +172,20 @@ extension PortExchange {
     return orders
   }
 
+  /// Drops what the port had no room for, and takes what the card has sent last.
+  /// - Returns: false when that is nothing, and the card, which waits for it, may go on.
+  func takeLast(_ outgoing: inout PacketBatch) -> Bool {
+    let hasMore = state.withLock { state in
+      state.leftCount &+= UInt64(outgoing.count)
+      outgoing.removeAll()
+      outgoing.takePackets(of: &state.outgoing)
+      state.orders.isFinishing = !outgoing.isEmpty
+      return !outgoing.isEmpty
+    }
+    if !hasMore { finished.wakeAll() }
+    return hasMore
+  }
+
   /// Has the thread be woken from now on.
   /// - Returns: false when it must not sleep, since there is something for it to do.
   func prepareToSleep(hasOutgoing: Bool, _ failure: PortError?) -> Bool {
@@ -162,7 +193,7 @@ extension PortExchange {
       let isNews = state.report.failure != failure
       state.report.failure = failure
       let hasWork = !hasOutgoing && !state.outgoing.isEmpty || state.isThreadBlocked && state.incoming.isEmpty
-      state.isThreadAsleep = !hasWork && !state.orders.isEnd && state.orders.givenOffloads == nil
+      state.isThreadAsleep = !hasWork && state.orders.isEmpty
       return (state.isThreadAsleep, isNews)
     }
     if isNews { cardSign.signal() }

@@ -41,12 +41,18 @@ struct PortWorker: ~Copyable {
         let orders = exchange.swap(&outgoing, &incoming, port.counters)
         if let offloads = orders.givenOffloads { port.setGivenOffloads(offloads) }
         let hasMoved = carry()
+        if orders.isFinishing { finishSending() }
         if orders.isEnd { return }
         if !hasMoved, exchange.prepareToSleep(hasOutgoing: !outgoing.isEmpty, port.failure) { try loop.runOnce() }
       }
     } catch {
       throw .system(port.name, error)
     }
+  }
+
+  /// Leaves nothing under way: what the port takes at once goes out.
+  private mutating func finishSending() {
+    while exchange.takeLast(&outgoing) { port.send(&outgoing) }
   }
 
   private func watch() throws(LinuxError) {

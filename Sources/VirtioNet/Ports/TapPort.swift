@@ -17,15 +17,18 @@ public final class TapPort: PacketPort {
   ///   - name: 1 to 15 bytes; the kernel puts a number in the place of `%d`.
   ///   - queueCount: how many ports it gets, each for a thread of its own.
   public static func open(name: String, queueCount: Int = 1) throws(PortError) -> [TapPort] {
-    guard isLegal(name) else { throw .illegalName(name) }
-    let isNew = !exists(name)
-    var ports: [TapPort] = []
-    while ports.count < max(queueCount, 1) {
-      let device = try openQueue(of: ports.first?.device.name ?? name, isAlone: queueCount <= 1)
-      ports.append(TapPort(device))
+    try openAll(name, queueCount) { name, _ throws(PortError) in
+      TapPort(try openQueue(of: name, isAlone: queueCount <= 1))
     }
-    if isNew, let first = ports.first { try first.bringUp() }
-    return ports
+  }
+
+  /// The same, with a thread for each port, on which it is opened and does its system calls.
+  public static func openOnThreads(name: String, queueCount: Int) throws(PortError) -> [ThreadedPort] {
+    try openAll(name, queueCount) { name, number throws(PortError) in
+      try ThreadedPort(threadName: "net pair \(number)") { () throws(PortError) in
+        TapPort(try openQueue(of: name, isAlone: queueCount <= 1))
+      }
+    }
   }
 
   /// Takes over a queue that somebody else has opened.
@@ -43,7 +46,7 @@ public final class TapPort: PacketPort {
   }
 
   private init(_ device: consuming TapDevice) {
-    name = "tap:\(device.name)"
+    name = Self.namePrefix + device.name
     takenOffloads = Self.accepted(by: device)
     self.device = device
   }
@@ -114,6 +117,22 @@ public final class TapPort: PacketPort {
 }
 
 extension TapPort {
+  private static func openAll<Port: PacketPort>(
+    _ name: String, _ queueCount: Int, _ open: (String, Int) throws(PortError) -> Port
+  ) throws(PortError) -> [Port] {
+    guard isLegal(name) else { throw .illegalName(name) }
+    let isNew = !exists(name)
+    let first = try open(name, 0)
+    // The kernel may have chosen the name's number.
+    let name = String(first.name.dropFirst(namePrefix.count))
+    var ports = [first]
+    while ports.count < queueCount { ports.append(try open(name, ports.count)) }
+    if isNew { try bringUp(name) }
+    return ports
+  }
+
+  private static var namePrefix: String { "tap:" }
+
   private static func isLegal(_ name: String) -> Bool {
     (1...NetworkInterface.largestNameByteCount).contains(name.utf8.count) && name != "." && name != ".."
       && !name.utf8.contains { $0 <= UInt8(ascii: " ") || $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: ":") }
@@ -141,12 +160,12 @@ extension TapPort {
     }
   }
 
-  private func bringUp() throws(PortError) {
+  private static func bringUp(_ name: String) throws(PortError) {
     do throws(LinuxError) {
-      try NetworkInterface(named: device.name).setUp()
+      try NetworkInterface(named: name).setUp()
     } catch {
       // Whoever may make it but not bring it up leaves that to somebody else.
-      guard error.number == EPERM else { throw .system(name, error) }
+      guard error.number == EPERM else { throw .system(namePrefix + name, error) }
     }
   }
 

@@ -7,6 +7,8 @@ import LinuxIO
 public final class ThreadedPort: PacketPort {
   private let exchange: PortExchange
   private var thread: Thread?
+  public let name: String
+  public let takenOffloads: Offloads
 
   /// Starts the thread, and waits until it has opened the port.
   /// - Parameters:
@@ -16,14 +18,20 @@ public final class ThreadedPort: PacketPort {
   public init(
     threadName: String, _ open: @escaping @Sendable () throws(PortError) -> any PacketPort
   ) throws(PortError) {
+    let exchange: PortExchange
+    let thread: Thread
     do throws(LinuxError) {
-      let exchange = try PortExchange()
+      exchange = try PortExchange()
       thread = try Thread(name: threadName) { PortWorker.run(exchange, open) }
-      self.exchange = exchange
     } catch {
       throw .system(threadName, error)
     }
     if let error = exchange.waitForOpening() { throw error }
+    let report = exchange.report
+    name = report.name
+    takenOffloads = report.takenOffloads
+    self.exchange = exchange
+    self.thread = consume thread
   }
 
   /// Has the port sent what it takes of what it was handed, and ends it with its thread.
@@ -31,10 +39,6 @@ public final class ThreadedPort: PacketPort {
     exchange.end()
     if let thread = thread.take() { thread.join() }
   }
-
-  public var name: String { exchange.report.name }
-
-  public var takenOffloads: Offloads { exchange.report.takenOffloads }
 
   /// The port's thread obeys before it asks for more packets; those that it has given already come as they are.
   public func setGivenOffloads(_ offloads: Offloads) { exchange.setGivenOffloads(offloads) }
@@ -45,8 +49,11 @@ public final class ThreadedPort: PacketPort {
 
   public func receive(into batch: inout PacketBatch) { exchange.receive(into: &batch) }
 
+  /// Waits for the thread, for as long as one batch takes.
+  public func finishSending() { exchange.finishSending() }
+
   /// As of a moment ago.
   public var counters: PortCounters { exchange.report.counters }
 
-  public var failure: PortError? { exchange.report.failure }
+  public var failure: PortError? { exchange.failure }
 }
