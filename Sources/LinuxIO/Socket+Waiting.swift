@@ -23,8 +23,13 @@ extension Socket {
     let deadline = Deadline(after: limit)
     while true {
       if let cancellation, cancellation.isCancelled { throw LinuxError(call: "accept4", number: ECANCELED) }
-      if let peer = try accept() { return peer }
-      // Whoever made it readable may be gone again.
+      do throws(LinuxError) {
+        if let peer = try accept() { return peer }
+      } catch {
+        // That peer has gone again; the next one may be there.
+        guard error.number == ECONNABORTED else { throw error }
+        continue
+      }
       guard try wait(for: POLLIN, on: descriptor.rawValue, until: deadline, unless: cancellation) else {
         throw LinuxError(call: "accept4", number: ETIMEDOUT)
       }

@@ -46,12 +46,13 @@ extension MigrationLink {
   private static func connect(
     to targets: [SocketAddress], _ address: MigrationAddress, within limit: Duration, _ cancellation: Cancellation?
   ) throws(MigrationError) -> MigrationLink {
+    let end = MonotonicClock.moment(after: limit)
     var failure = MigrationError.peerGone
     for target in targets {
       do throws(MigrationError) {
         let socket = try connecting { () throws(LinuxError) in
           let socket = try Socket(.stream, for: target)
-          try socket.connect(to: target, within: limit, unless: cancellation)
+          try socket.connect(to: target, within: MonotonicClock.timeLeft(until: end), unless: cancellation)
           return socket
         }
         return try MigrationLink(address, over: socket, cancellation)

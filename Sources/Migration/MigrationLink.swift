@@ -1,9 +1,10 @@
 public import LinuxIO
+import Synchronization
 
 /// A connection for a migration, over any kind of `MigrationAddress`.
 ///
-/// It is let go of with its last user. A command gets a few seconds then to deliver what it was given, and is killed if
-/// it has not ended by itself; `finish` tells whether it has done its work.
+/// It is let go of with its last user. A command then has a few seconds to deliver what it has taken, and is killed if it
+/// has not ended by itself; `finish` tells whether it has done its work.
 public final class MigrationLink: Channel {
   /// How long a command may take to end once nothing more comes.
   static let mostTimeToEnd = Duration.seconds(5)
@@ -14,6 +15,7 @@ public final class MigrationLink: Channel {
   private let stream: ByteStream
   private let child: ChildProcess?
   private let cancellation: Cancellation?
+  private let hasFailedToSend = Atomic(false)
 
   init(
     _ address: MigrationAddress, _ stream: ByteStream, child: ChildProcess? = nil, cancellation: Cancellation?
@@ -27,17 +29,27 @@ public final class MigrationLink: Channel {
 
   deinit {
     stream.endOutput()
-    guard let child, cancellation?.isCancelled != true else { return }
+    // A command that no longer takes anything delivers nothing whole.
+    guard let child, !hasFailedToSend.load(ordering: .relaxed) else { return }
     // What comes of it no longer matters to anybody; a child that has not ended is killed with its value.
     _ = try? child.waitUntilExit(within: Self.mostTimeToEnd, unless: cancellation)
   }
 
   public func send(_ bytes: [UInt8], within limit: Duration) throws(LinuxError) {
-    try stream.send(bytes, within: limit)
+    try sending { () throws(LinuxError) in try stream.send(bytes, within: limit) }
   }
 
   public func send(_ vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) {
-    try stream.send(vectors, within: limit)
+    try sending { () throws(LinuxError) in try stream.send(vectors, within: limit) }
+  }
+
+  private func sending(_ body: () throws(LinuxError) -> Void) throws(LinuxError) {
+    do {
+      try body()
+    } catch {
+      hasFailedToSend.store(true, ordering: .relaxed)
+      throw error
+    }
   }
 
   public func receive(exactly byteCount: Int, within limit: Duration) throws(LinuxError) -> [UInt8]? {

@@ -49,6 +49,14 @@ import Testing
     try check(move(guest, from: listener.address, to: listener), guest)
   }
 
+  @Test("a guest moves over a port of IPv6", .enabled(if: hasIPv6))
+  func tcp6() throws {
+    let guest = try SampleGuest()
+    let listener = try MigrationListener(MigrationAddress("tcp:[::1]:0"))
+    #expect(listener.address.description.hasPrefix("tcp:[::1]:"))
+    try check(move(guest, from: MigrationAddress(listener.address.description), to: listener), guest)
+  }
+
   @Test("a guest moves over a path")
   func unix() throws {
     let guest = try SampleGuest()
@@ -110,3 +118,6 @@ import Testing
 
 /// Without it the tests that need a program which connects a standard stream to a socket are shown as skipped.
 private let hasSocat = (try? ChildProcess.run("/bin/sh", ["-c", "command -v socat"]).end) == .exit(0)
+
+/// A machine may have no addresses of that version.
+private let hasIPv6 = (try? MigrationListener(.tcp(host: "::1", port: 0))) != nil
