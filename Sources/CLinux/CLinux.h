@@ -67,7 +67,11 @@ enum { CLINUX_HUGETLBFS_MAGIC = 0x958458f6, CLINUX_TMPFS_MAGIC = 0x01021994 };
 // pass.
 long clinux_userfaultfd(long number, int flags) __asm__("syscall");
 
+// Older versions of glibc have no function for pidfd_open(2).
+long clinux_pidfd_open(long number, int process, unsigned int flags) __asm__("syscall");
+
 enum {
+  CLINUX_SYS_PIDFD_OPEN = __NR_pidfd_open,
   CLINUX_SYS_USERFAULTFD = __NR_userfaultfd,
   // The requests that linux/userfaultfd.h has as macros with arguments.
   CLINUX_UFFDIO_API = 0xc018aa3f,

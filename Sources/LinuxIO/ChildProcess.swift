@@ -83,6 +83,24 @@ public final class ChildProcess: Sendable {
     end.withLock { $0 != nil || hasEnd(waiting: false) }
   }
 
+  /// Waits until the child has ended, for so long at most.
+  /// - Returns: nil when the time was up first.
+  public func waitUntilExit(within limit: Duration, unless cancellation: Cancellation? = nil) throws(LinuxError) -> End?
+  {
+    let process = identifier
+    let number = try end.withLock { (end) throws(LinuxError) -> Int? in
+      // The number is the child's only as long as its end has not been taken.
+      guard end == nil else { return nil }
+      return try retrying("pidfd_open") { clinux_pidfd_open(Int(CLINUX_SYS_PIDFD_OPEN), process, 0) }
+    }
+    if let number {
+      let descriptor = FileDescriptor(owning: Int32(number))
+      let deadline = Deadline(after: limit)
+      guard try wait(for: POLLIN, on: descriptor.rawValue, until: deadline, unless: cancellation) else { return nil }
+    }
+    return waitUntilExit()
+  }
+
   /// Waits until the child has ended.
   @discardableResult
   public func waitUntilExit() -> End {

@@ -7,6 +7,18 @@ extension FileDescriptor {
     case reading, writing, readingAndWriting
   }
 
+  /// What it was opened for.
+  public var access: Access {
+    get throws(LinuxError) {
+      let number = rawValue
+      switch try retrying("fcntl(F_GETFL)", { fcntl(number, F_GETFL) }) & O_ACCMODE {
+      case O_RDONLY: return .reading
+      case O_WRONLY: return .writing
+      default: return .readingAndWriting
+      }
+    }
+  }
+
   /// What happens when there is no file, or one already.
   public enum Creation: Sendable {
     /// Only a file that exists is opened.
@@ -20,12 +32,16 @@ extension FileDescriptor {
   }
 
   /// Opens the file at `path`. One that is created can be read and written by its owner alone.
-  /// - Parameter unbuffered: goes past the page cache (`O_DIRECT`): places, lengths and memory must be multiples of the
-  ///   medium's block, or calls fail with `EINVAL`.
+  /// - Parameters:
+  ///   - unbuffered: goes past the page cache (`O_DIRECT`): places, lengths and memory must be multiples of the
+  ///     medium's block, or calls fail with `EINVAL`.
+  ///   - waits: whether a named pipe is opened only once somebody has its other end, and calls wait for a device.
   public static func open(
-    _ path: String, for access: Access = .reading, creating creation: Creation = .never, unbuffered: Bool = false
+    _ path: String, for access: Access = .reading, creating creation: Creation = .never, unbuffered: Bool = false,
+    waits: Bool = true
   ) throws(LinuxError) -> FileDescriptor {
-    let flags = access.flags | creation.flags | O_CLOEXEC | (unbuffered ? Int32(CLINUX_O_DIRECT) : 0)
+    let manner = (unbuffered ? Int32(CLINUX_O_DIRECT) : 0) | (waits ? 0 : O_NONBLOCK)
+    let flags = access.flags | creation.flags | O_CLOEXEC | manner
     return FileDescriptor(owning: try retrying("open", on: path) { unsafe Glibc.open(path, flags, 0o600) })
   }
 

@@ -10,6 +10,25 @@ public struct FileDescriptor: ~Copyable, Sendable {
     self.rawValue = rawValue
   }
 
+  /// Takes over a descriptor that this program was started with; `EBADF` is thrown when there is none of that number.
+  ///
+  /// A standard stream gets another number, and `/dev/null` takes its place: nothing that is opened or printed later
+  /// comes upon it.
+  public static func inherited(_ number: Int32) throws(LinuxError) -> FileDescriptor {
+    let subject = String(number)
+    guard number <= STDERR_FILENO else {
+      _ = try retrying("fcntl(F_SETFD)", on: subject) { fcntl(number, F_SETFD, FD_CLOEXEC) }
+      return FileDescriptor(owning: number)
+    }
+    let moved = FileDescriptor(
+      owning: try retrying("fcntl(F_DUPFD_CLOEXEC)", on: subject) {
+        fcntl(number, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)
+      })
+    let null = try FileDescriptor.open("/dev/null", for: .readingAndWriting)
+    _ = try retrying("dup2", on: subject) { dup2(null.rawValue, number) }
+    return moved
+  }
+
   /// Another descriptor for the same open file.
   public func duplicate() throws(LinuxError) -> FileDescriptor {
     let number = rawValue

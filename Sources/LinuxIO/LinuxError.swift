@@ -26,6 +26,9 @@ extension LinuxError {
   /// Whether a time limit was over before the call was done (`ETIMEDOUT`).
   public var isTimeOut: Bool { number == ETIMEDOUT }
 
+  /// Whether a `Cancellation` ended the call (`ECANCELED`).
+  public var isCancellation: Bool { number == ECANCELED }
+
   /// Whether memory, place or length does not suit a file that goes past the page cache (`EINVAL`).
   public var isUnaligned: Bool { number == EINVAL }
 

@@ -11,6 +11,13 @@ public struct SocketAddress: Equatable, Sendable, CustomStringConvertible {
 
   let family: Int32
 
+  /// The port of an address of the internet; nil for other families.
+  public var port: UInt16? {
+    // In both versions it follows the family.
+    guard family == AF_INET || family == AF_INET6, bytes.count >= 4 else { return nil }
+    return UInt16(bytes[2]) << 8 | UInt16(bytes[3])
+  }
+
   /// The longest path of a socket. The kernel wants a zero byte behind it.
   public static let largestPathByteCount = 107
 

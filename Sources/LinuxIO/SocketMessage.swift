@@ -57,6 +57,14 @@ enum SocketMessage {
     return unsafe (result, result >= 0 && message.msg_flags & Int32(MSG_CTRUNC) != 0)
   }
 
+  /// Receives bytes alone, without waiting; descriptors that come along are closed by the kernel.
+  @unsafe static func receive(_ elements: UnsafeMutablePointer<iovec>, _ count: Int, on socket: Int32) -> Int {
+    var message = unsafe msghdr()
+    unsafe message.msg_iov = elements
+    unsafe message.msg_iovlen = count
+    return unsafe recvmsg(socket, &message, Int32(MSG_DONTWAIT))
+  }
+
   private static func takeDescriptors(
     from control: UnsafeMutableRawBufferPointer, length: Int, into list: inout DescriptorList
   ) {

@@ -3,11 +3,22 @@ import Glibc
 /// Waits until a descriptor is ready for one of `events` (`POLLIN`, `POLLOUT`), or has failed, or the time is up.
 ///
 /// - Returns: false when the time was up first.
-func wait(for events: Int32, on descriptor: Int32, until deadline: Deadline) throws(LinuxError) -> Bool {
-  var request = pollfd(fd: descriptor, events: Int16(truncatingIfNeeded: events), revents: 0)
+func wait(
+  for events: Int32, on descriptor: Int32, until deadline: Deadline, unless cancellation: Cancellation? = nil
+) throws(LinuxError) -> Bool {
+  // The kernel passes over a negative descriptor.
+  var requests = (
+    pollfd(fd: descriptor, events: Int16(truncatingIfNeeded: events), revents: 0),
+    pollfd(fd: cancellation?.descriptor ?? -1, events: Int16(truncatingIfNeeded: POLLIN), revents: 0)
+  )
   while true {
-    let ready = unsafe poll(&request, 1, deadline.pollTimeout)
-    if ready > 0 { return true }
+    let ready = unsafe withUnsafeMutableBytes(of: &requests) {
+      unsafe poll($0.assumingMemoryBound(to: pollfd.self).baseAddress, 2, deadline.pollTimeout)
+    }
+    if ready > 0 {
+      guard requests.1.revents == 0 else { throw LinuxError(call: "poll", number: ECANCELED) }
+      return true
+    }
     if ready == 0 {
       // A wait beyond what poll can be told ends early.
       if deadline.hasPassed { return false }
@@ -25,17 +36,19 @@ func wait(for events: Int32, on descriptor: Int32, until deadline: Deadline) thr
 @inline(__always)
 func transfer(
   _ call: String, byteCount: Int, descriptor: Int32, events: Int32, until deadline: Deadline,
-  step: (_ done: Int) throws(LinuxError) -> Int
+  unless cancellation: Cancellation? = nil, step: (_ done: Int) throws(LinuxError) -> Int
 ) throws(LinuxError) -> Int {
   var done = 0
   while done < byteCount {
+    if let cancellation, cancellation.isCancelled { throw LinuxError(call: call, number: ECANCELED) }
     let count = try step(done)
     if count > 0 {
       done += count
     } else if count == 0 {
       break
     } else if errno == EAGAIN {
-      guard !deadline.hasPassed, try wait(for: events, on: descriptor, until: deadline) else {
+      guard !deadline.hasPassed, try wait(for: events, on: descriptor, until: deadline, unless: cancellation)
+      else {
         throw LinuxError(call: call, number: ETIMEDOUT)
       }
     } else if errno != EINTR {

@@ -5,6 +5,8 @@ public import LinuxIO
 /// Each call has a time limit for all of its bytes and throws `ETIMEDOUT` when that is over, `EPIPE` or `ECONNRESET`
 /// when the peer is gone. After an error nothing more is asked of the channel but the bytes that it still holds.
 public protocol Channel: ~Copyable, Sendable {
+  /// Whether the peer can answer: a file only takes, or gives.
+  var hasReturnPath: Bool { get }
   /// Sends all bytes.
   func send(_ bytes: [UInt8], within limit: Duration) throws(LinuxError)
   /// Sends all bytes of lent memory, with no copy in this process.
@@ -13,6 +15,15 @@ public protocol Channel: ~Copyable, Sendable {
   func receive(exactly byteCount: Int, within limit: Duration) throws(LinuxError) -> [UInt8]?
   /// Fills all of the lent memory, with no copy in this process; false at the end of the stream.
   func receive(into vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) -> Bool
+  /// Sends nothing more, and waits until what was sent is in safe hands as far as the channel can tell.
+  /// - Throws: also why the peer is gone, if the channel knows more than that it is.
+  func finish(within limit: Duration) throws(MigrationError)
+}
+
+/// A plain connection, which knows only what goes over it.
+extension Channel where Self: ~Copyable {
+  public var hasReturnPath: Bool { true }
+  public func finish(within limit: Duration) throws(MigrationError) {}
 }
 
 extension UnixSocket: Channel {

@@ -116,7 +116,7 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
   mutating func giveUp(_ reason: MigrationError) -> MigrationError {
     switch reason {
     case .peerFailed: return reason
-    case .peerGone: return lastWords() ?? reason
+    case .peerGone: return lastWords() ?? failureOfCommand() ?? reason
     default: break
     }
     limit = min(limit, .seconds(1))
@@ -143,6 +143,17 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
       }
     }
     return nil
+  }
+
+  /// How the command ended that carried the connection, if it is one and that is why the peer is gone.
+  private func failureOfCommand() -> MigrationError? {
+    do {
+      try link.finish(within: limit)
+      return nil
+    } catch {
+      guard case .commandFailed = error else { return nil }
+      return error
+    }
   }
 
   // MARK: - Bytes

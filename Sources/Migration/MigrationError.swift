@@ -7,6 +7,16 @@ public import LinuxIO
 /// throws, the guest must not run there.
 public enum MigrationError: Error, Equatable, Sendable {
   // The connection.
+  /// The text is not an address; `expectation` completes "It takes …".
+  case invalidAddress(String, expectation: String)
+  /// The address is well written, but what it names cannot carry a migration; `expectation` completes "It takes …".
+  case unsuitable(MigrationAddress, expectation: String)
+  /// The address of a listener gives one connection, which it has given.
+  case onlyOneConnection(MigrationAddress)
+  /// The command that carries the connection has failed.
+  case commandFailed(String, ChildProcess.End)
+  /// This side was told to give up.
+  case cancelled
   /// The peer closed the connection, or is gone.
   case peerGone
   /// The peer neither took nor sent what was due within the time limit.
@@ -17,8 +27,6 @@ public enum MigrationError: Error, Equatable, Sendable {
   case refused(source: String, destination: String, reason: String)
   /// The kernel failed.
   case system(LinuxError)
-  /// The move was called off here.
-  case cancelled
 
   // The stream.
   /// The first bytes are not those of a migration.
@@ -91,15 +99,27 @@ extension MigrationError: CustomStringConvertible {
     case .peerGone: "the peer closed the connection"
     case .peerStalled: "the peer did nothing within the time limit"
     case .peerFailed(let reason): "the peer failed: \(reason)"
+    case .cancelled: "the move was called off"
     case .refused(let source, let destination, let reason):
       "\(destination) does not take the guest of \(source): \(reason)"
     case .system(let error): error.description
-    case .cancelled: "the move was called off"
     case .guest(let reason): reason
     case .outcomeUnknown(let reason):
       "the guest was given away, but the destination did not confirm (\(reason)): it must not run here until it is "
         + "certain that it does not run there"
-    default: streamDescription ?? guestDescription
+    default: addressDescription ?? streamDescription ?? guestDescription
+    }
+  }
+
+  private var addressDescription: String? {
+    switch self {
+    case .invalidAddress(let text, let expectation):
+      "the address \"\(text)\" cannot be used: it takes \(expectation)"
+    case .unsuitable(let address, let expectation):
+      "the address \"\(address)\" cannot be used: it takes \(expectation)"
+    case .onlyOneConnection(let address): "\"\(address)\" gives one connection, and another is wanted"
+    case .commandFailed(let command, let end): "the command \"\(command)\" \(end)"
+    default: nil
     }
   }
 
@@ -151,6 +171,8 @@ extension MigrationError {
       self = .peerStalled
     } else if error.isPeerGone {
       self = .peerGone
+    } else if error.isCancellation {
+      self = .cancelled
     } else {
       self = .system(error)
     }

@@ -2,7 +2,7 @@ import LinuxIO
 
 /// What is looked at before each frame of pages: whether to go on, how fast, and whether the guest may write meanwhile.
 struct Pacer {
-  private var control: MigrationControl?
+  private var cancellation: Cancellation?
   private var bucket: TokenBucket?
   /// Where pages are copied before they are sent, while the guest runs.
   private(set) var stage: PageStage?
@@ -10,8 +10,8 @@ struct Pacer {
   init() {}
 
   /// For a guest that runs.
-  init(_ policy: MigrationPolicy, _ control: MigrationControl) throws(MigrationError) {
-    self.control = control
+  init(_ policy: MigrationPolicy, _ cancellation: Cancellation?) throws(MigrationError) {
+    self.cancellation = cancellation
     // A twentieth of a second's bytes may go at once, or a frame if that is more.
     bucket = policy.mostBytesPerSecond.map {
       TokenBucket(.init(perSecond: max(1, $0), burst: max($0 / 20, UInt64(Frame.mostPageData))))
@@ -27,14 +27,23 @@ struct Pacer {
 
   /// Waits for so long, or throws as soon as the move is called off.
   func pause(nanoseconds: UInt64) throws(MigrationError) {
-    try control?.wait(nanoseconds: nanoseconds)
+    try connecting { () throws(LinuxError) in
+      // Without anybody to call it off it is a wait like any other.
+      let cancellation = if let cancellation { cancellation } else { try Cancellation() }
+      try cancellation.wait(.nanoseconds(Int64(clamping: nanoseconds)))
+    }
+  }
+
+  /// Throws if the move has been called off.
+  func check() throws(MigrationError) {
+    if let cancellation, cancellation.isCancelled { throw .cancelled }
   }
 
   /// Waits until so many bytes may be sent. Throws if the move has been called off.
   mutating func wait(toSend byteCount: Int) throws(MigrationError) {
-    try control?.check()
+    try check()
     guard let delay = bucket?.take(UInt64(byteCount), now: MonotonicClock.now), delay > 0 else { return }
-    try control?.wait(nanoseconds: delay)
+    try pause(nanoseconds: delay)
   }
 }
 

@@ -1,5 +1,5 @@
 import GuestRAM
-import LinuxIO
+public import LinuxIO
 
 extension Source where Link: ~Copyable {
   /// Moves a guest that runs, and stops it only for its last pages.
@@ -8,23 +8,23 @@ extension Source where Link: ~Copyable {
   /// within the downtime limit. The guest is asked to run on (`resume`) if it was stopped and could not be moved.
   /// - Parameters:
   ///   - notes: what the destination has to agree to before the first page is sent.
-  ///   - control: by which the move can be called off.
+  ///   - cancellation: calls the move off at any moment until the guest is given away.
   ///   - events: told what is expected of the move, and what becomes of it.
   /// - Throws: the guest runs on here unless the error's `sourceMayRun` is false.
   public consuming func move<Guest: LiveGuest & ~Copyable>(
     _ guest: inout Guest, policy: MigrationPolicy = MigrationPolicy(), notes: [GuestDescription.Note] = [],
-    control: MigrationControl = MigrationControl(), events: (MigrationEvent) -> Void = { _ in }
+    unless cancellation: Cancellation? = nil, events: (MigrationEvent) -> Void = { _ in }
   ) throws(MigrationError) -> MigrationReport {
     let start = MonotonicClock.now
     var pausedAt: UInt64?
     do {
-      pacer = try Pacer(policy, control)
+      pacer = try Pacer(policy, cancellation)
       try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes))
       let rest = try sendLive(&guest, policy, events)
       events(.stopping)
       pausedAt = MonotonicClock.now
       try sendLast(&guest, rest, policy)
-      try control.check()
+      try pacer.check()
     } catch {
       guest.endTracking()
       if pausedAt != nil { guest.resume() } else { guest.slowDown(to: 1) }

@@ -78,7 +78,7 @@ struct LiveMove {
 
 func moveLive(
   _ guest: ScriptedGuest, over links: TestLinks, policy: MigrationPolicy = MigrationPolicy(verifies: true),
-  control: MigrationControl = MigrationControl(), limits: DestinationLimits = limits,
+  unless cancellation: Cancellation? = nil, limits: DestinationLimits = limits,
   watch: (MigrationEvent) -> Void = { _ in }
 ) throws -> LiveMove {
   let received = try Handover<Outcome<Move.Arrived>>()
@@ -96,7 +96,7 @@ func moveLive(
   do throws(MigrationError) {
     sent = .success(
       try Source(links.source, producer: "source", timeLimit: limits.time)
-        .move(&guest, policy: policy, control: control) {
+        .move(&guest, policy: policy, unless: cancellation) {
           seen.append($0)
           watch($0)
         })

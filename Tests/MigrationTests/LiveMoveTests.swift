@@ -86,11 +86,11 @@ import Testing
 
   @Test("a move that is called off leaves the guest running here", arguments: [1, 3])
   func cancelled(after pass: Int) throws {
-    let control = MigrationControl()
+    let cancellation = try Cancellation()
     let guest = ScriptedGuest(try SampleGuest(), habit: .fill(pages(0, 64), with: 5))
     let move = try moveLive(
-      guest, over: TestLinks(), policy: MigrationPolicy(downtimeLimit: Self.never), control: control
-    ) { if case .pass(pass, _) = $0 { control.cancel() } }
+      guest, over: TestLinks(), policy: MigrationPolicy(downtimeLimit: Self.never), unless: cancellation
+    ) { if case .pass(pass, _) = $0 { cancellation.cancel() } }
     #expect(move.source.error == .cancelled)
     #expect(move.destination.error == .peerFailed(MigrationError.cancelled.description))
     #expect(!move.guest.calls.contains(.pause))

@@ -1,0 +1,159 @@
+import Glibc
+import Synchronization
+
+/// Bytes in and bytes out, in order, over a socket, pipes or files.
+///
+/// Every call has a time limit for all of its bytes; a file is waited for however long it takes. One thread may send
+/// while another receives, and any thread may cancel both. A peer that is gone is the error `EPIPE` or `ECONNRESET`, not
+/// a signal. After an error the two sides no longer agree where in the stream they are: let go of it.
+public final class ByteStream: Sendable {
+  private let input: End?
+  private let output: Mutex<End?>
+  private let cancellation: Cancellation?
+
+  /// Takes over a stream socket that is connected already. It is not changed, only asked call by call not to wait.
+  public init(_ socket: consuming Socket, unless cancellation: Cancellation? = nil) throws(LinuxError) {
+    output = Mutex(End(descriptor: try socket.descriptor.duplicate(), isSocket: true))
+    input = End(descriptor: socket.descriptor, isSocket: true)
+    self.cancellation = cancellation
+  }
+
+  /// Takes over up to two descriptors. Calls on them no longer wait, which everybody notices who shares their open file.
+  ///
+  /// Without an input the stream is at its end; without an output sending throws `EPIPE`.
+  public init(
+    input: consuming FileDescriptor?, output: consuming FileDescriptor?, unless cancellation: Cancellation? = nil
+  ) throws(LinuxError) {
+    self.output = Mutex(try End.make(output))
+    self.input = try End.make(input)
+    self.cancellation = cancellation
+  }
+}
+
+// MARK: - Sending
+
+extension ByteStream {
+  /// Sends all of `bytes`.
+  /// - Parameter limit: `ETIMEDOUT` is thrown when the peer does not take the bytes for so long.
+  public func send(_ bytes: [UInt8], within limit: Duration) throws(LinuxError) {
+    var vectors = IOVectors(capacity: 1)
+    try unsafe bytes.span.withUnsafeBytes { (buffer) throws(LinuxError) in
+      if let base = buffer.baseAddress {
+        // The kernel only reads it.
+        _ = unsafe vectors.append(UnsafeMutableRawPointer(mutating: base), byteCount: buffer.count)
+      }
+      try send(vectors, within: limit)
+    }
+  }
+
+  /// Sends all bytes of `vectors`; otherwise like the sending of an array.
+  public func send(_ vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) {
+    try output.withLock { (end) throws(LinuxError) in
+      guard let sent = try end?.send(vectors, until: Deadline(after: limit), unless: cancellation),
+        sent == vectors.totalByteCount
+      else { throw LinuxError(call: "writev", number: EPIPE) }
+    }
+  }
+
+  /// Tells the peer that no more comes. What it sends can still be received. This waits for a call that sends.
+  public func endOutput() {
+    output.withLock { (end) in
+      if let end, end.isSocket {
+        // It fails only when the peer was quicker.
+        shutdown(end.descriptor.rawValue, Int32(SHUT_WR))
+      }
+      end = nil
+    }
+  }
+
+  /// Waits until a file that is written to is on the disk; sockets, pipes and devices have nothing to wait for.
+  public func synchronize() throws(LinuxError) {
+    try output.withLock { (end) throws(LinuxError) in
+      guard let kind = try end?.descriptor.status.kind, kind == .regularFile || kind == .blockDevice else { return }
+      try end?.descriptor.synchronize()
+    }
+  }
+}
+
+// MARK: - Receiving
+
+extension ByteStream {
+  /// Receives exactly `byteCount` bytes. The caller bounds `byteCount`: it is allocated at once.
+  /// - Parameter limit: `ETIMEDOUT` is thrown when the last byte has not come after so long.
+  /// - Returns: nil at the end of the stream; `ECONNRESET` is thrown when it ends after some of the bytes.
+  public func receive(exactly byteCount: Int, within limit: Duration) throws(LinuxError) -> [UInt8]? {
+    precondition(byteCount >= 0)
+    var bytes = [UInt8](repeating: 0, count: byteCount)
+    var vectors = IOVectors(capacity: 1)
+    var span = bytes.mutableSpan
+    let isWhole = try unsafe span.withUnsafeMutableBytes { (buffer) throws(LinuxError) in
+      guard let base = buffer.baseAddress, unsafe !buffer.isEmpty else { return true }
+      _ = unsafe vectors.append(base, byteCount: buffer.count)
+      return try receive(into: vectors, within: limit)
+    }
+    return isWhole ? bytes : nil
+  }
+
+  /// Fills all of `vectors` from the stream.
+  /// - Returns: false at the end of the stream; otherwise like the receiving of an array.
+  public func receive(into vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) -> Bool {
+    let received = try input?.receive(vectors, until: Deadline(after: limit), unless: cancellation) ?? 0
+    if received == vectors.totalByteCount { return true }
+    guard received == 0 else { throw LinuxError(call: "readv", number: ECONNRESET) }
+    return false
+  }
+}
+
+// MARK: - One direction
+
+extension ByteStream {
+  /// Where bytes come from or go to.
+  private struct End: ~Copyable, Sendable {
+    let descriptor: FileDescriptor
+    /// A socket is asked call by call not to wait and to raise no signal.
+    let isSocket: Bool
+
+    init(descriptor: consuming FileDescriptor, isSocket: Bool) {
+      self.descriptor = descriptor
+      self.isSocket = isSocket
+    }
+
+    static func make(_ descriptor: consuming FileDescriptor?) throws(LinuxError) -> End? {
+      guard let descriptor else { return nil }
+      let isSocket = try descriptor.status.kind == .socket
+      if !isSocket { try descriptor.setBlocking(false) }
+      return End(descriptor: descriptor, isSocket: isSocket)
+    }
+
+    func send(
+      _ vectors: borrowing IOVectors, until deadline: Deadline, unless cancellation: Cancellation?
+    ) throws(LinuxError) -> Int {
+      let (number, isSocket) = (descriptor.rawValue, isSocket)
+      return try withoutBrokenPipeSignal(isPossible: !isSocket) { () throws(LinuxError) in
+        try transfer(
+          isSocket ? "sendmsg" : "writev", byteCount: vectors.totalByteCount, descriptor: number, events: POLLOUT,
+          until: deadline, unless: cancellation
+        ) { (done) in
+          unsafe vectors.withElements(from: done) {
+            isSocket
+              ? unsafe SocketMessage.send($0, $1, descriptors: [], on: number) : unsafe writev(number, $0, Int32($1))
+          }
+        }
+      }
+    }
+
+    func receive(
+      _ vectors: borrowing IOVectors, until deadline: Deadline, unless cancellation: Cancellation?
+    ) throws(LinuxError) -> Int {
+      let (number, isSocket) = (descriptor.rawValue, isSocket)
+      return try transfer(
+        isSocket ? "recvmsg" : "readv", byteCount: vectors.totalByteCount, descriptor: number, events: POLLIN,
+        until: deadline, unless: cancellation
+      ) { (done) in
+        unsafe vectors.withElements(from: done) {
+          isSocket ? unsafe SocketMessage.receive($0, $1, on: number) : unsafe readv(number, $0, Int32($1))
+        }
+      }
+    }
+  }
+}
