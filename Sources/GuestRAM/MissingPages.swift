@@ -5,7 +5,7 @@ import Synchronization
 /// until it has been provided, and so does a system call that is given it.
 ///
 /// Pages may be provided by any thread, asked for or not, but not by one that touches the memory itself: nobody would be
-/// left to answer it. A page is there, all of it at once, or missing.
+/// left to answer it. A page is there, all of it at once, or missing; one that is discarded is missing again.
 public final class MissingPages: Sendable {
   private let memory: GuestMemory
   private let userfaultfd: Userfaultfd
