@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -76,6 +77,43 @@ enum {
   // The requests that linux/userfaultfd.h has as macros with arguments.
   CLINUX_UFFDIO_API = 0xc018aa3f,
   CLINUX_UFFDIO_REGISTER = 0xc020aa00,
+  CLINUX_UFFDIO_UNREGISTER = 0x8010aa01,
+  CLINUX_UFFDIO_WAKE = 0x8010aa02,
+  CLINUX_UFFDIO_COPY = 0xc028aa03,
+  CLINUX_UFFDIO_ZEROPAGE = 0xc020aa04,
+  CLINUX_UFFDIO_WRITEPROTECT = 0xc018aa06,
+  CLINUX_UFFDIO_CONTINUE = 0xc020aa07,
+  // That of /dev/userfaultfd.
+  CLINUX_USERFAULTFD_IOC_NEW = 0xaa00,
+};
+
+// The page map's request of linux/fs.h since Linux 6.7, of which older headers know nothing.
+struct clinux_page_region {
+  unsigned long long start;
+  unsigned long long end;
+  unsigned long long categories;
+};
+
+struct clinux_pm_scan_arg {
+  unsigned long long size;
+  unsigned long long flags;
+  unsigned long long start;
+  unsigned long long end;
+  unsigned long long walk_end;
+  unsigned long long vec;
+  unsigned long long vec_len;
+  unsigned long long max_pages;
+  unsigned long long category_inverted;
+  unsigned long long category_mask;
+  unsigned long long category_anyof_mask;
+  unsigned long long return_mask;
+};
+
+enum {
+  CLINUX_PAGEMAP_SCAN = 0xc0606610,
+  CLINUX_PM_SCAN_WP_MATCHING = 0x1,
+  CLINUX_PM_SCAN_CHECK_WPASYNC = 0x2,
+  CLINUX_PAGE_IS_WRITTEN = 0x2,
 };
 
 // linux/if_tun.h has its requests as macros with arguments, and not all flags in older versions.

@@ -8,11 +8,7 @@ extension GuestMemory {
   /// What the range held is gone, which the dirty log is told like any other store.
   /// - Parameter range: guest memory; start and length are multiples of the backing page of each region it touches.
   public func discard(_ range: GuestRange) throws(GuestMemoryError) {
-    try check(range)
-    for region in regions {
-      guard let part = region.range.overlap(range), !region.isWholePages(part) else { continue }
-      throw .unaligned(part.start, multipleOf: region.backingPageByteCount)
-    }
+    try checkWholePages(range)
     for region in regions {
       guard let part = region.range.overlap(range) else { continue }
       try system { () throws(LinuxError) in
@@ -20,6 +16,15 @@ extension GuestMemory {
       }
     }
     dirtyLog?.mark(range)
+  }
+
+  /// Throws unless the range is guest memory, and whole backing pages of each region that it touches.
+  func checkWholePages(_ range: GuestRange) throws(GuestMemoryError) {
+    try check(range)
+    for region in regions {
+      guard let part = region.range.overlap(range), !region.isWholePages(part) else { continue }
+      throw .unaligned(part.start, multipleOf: region.backingPageByteCount)
+    }
   }
 
   /// Puts host memory behind a range of one region before it is touched, which costs less there than fault by fault

@@ -22,6 +22,8 @@ public enum GuestMemoryError: Error, Equatable, Sendable {
   case logTooShort(pages: UInt64, needed: UInt64)
   /// The buffers are more pieces of host memory than one system call takes.
   case tooManyBuffers(most: Int)
+  /// The write tracker has been stopped.
+  case trackingEnded
   /// The kernel refused.
   case system(LinuxError)
 }
@@ -39,6 +41,7 @@ extension GuestMemoryError: CustomStringConvertible {
     case .fileTooShort(let needed, let size): "a memory region needs \(needed) bytes of a file that has \(size)"
     case .logTooShort(let pages, let needed): "the dirty log covers \(pages) pages, guest memory needs \(needed)"
     case .tooManyBuffers(let most): "more than \(most) buffers for one system call"
+    case .trackingEnded: "writes are not tracked any more"
     case .system(let error): error.description
     }
   }

@@ -1,6 +1,18 @@
+import CLinux
 import Glibc
 
 extension Mapping {
+  /// The address of a byte, as the kernel's interfaces for other people's memory have it.
+  func address(of offset: Int) -> UInt64 {
+    unsafe UInt64(UInt(bitPattern: base + offset))
+  }
+
+  /// Where an address stands in the mapping, in bytes; nil for one outside.
+  func offset(of address: UInt64) -> Int? {
+    let offset = address &- self.address(of: 0)
+    return offset < UInt64(byteCount) ? Int(offset) : nil
+  }
+
   /// Gives the memory behind whole pages back to the kernel; they read as zeros afterwards.
   ///
   /// A shared mapping's pages are freed in its file, for everybody who maps it. (`MADV_DONTNEED` would only forget this
@@ -11,6 +23,8 @@ extension Mapping {
   public func discard(at offset: Int, byteCount: Int) throws(LinuxError) {
     precondition(offset >= 0 && byteCount >= 0 && byteCount <= self.byteCount - offset)
     let advice = isShared ? MADV_REMOVE : MADV_DONTNEED
+    // After a failure too: the kernel may have come half the way.
+    defer { didDiscard(offset..<offset + byteCount) }
     _ = try retrying("madvise") { unsafe madvise(base + offset, byteCount, Int32(advice)) }
   }
 
@@ -35,7 +49,7 @@ extension Mapping {
   /// The first stretch of pages in memory or swap from `start` on, in bytes, or nil when there is none before `end`.
   ///
   /// It knows what this process has touched, and so all of memory that nobody else has. It reads the kernel's page map and
-  /// none of the pages.
+  /// none of the pages. Where there is swap, pages that are protected by a `Userfaultfd` count, present or not.
   public func nextPresent(from start: Int, before end: Int) throws(LinuxError) -> Range<Int>? {
     let pageByteCount = 4096
     let map = try FileDescriptor(
@@ -43,6 +57,7 @@ extension Mapping {
         unsafe open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
       })
     var entries = [UInt64](repeating: 0, count: 8192)
+    let hasSwap = Self.hasSwap
     var first: Int?
     var page = start / pageByteCount
     let last = (end + pageByteCount - 1) / pageByteCount
@@ -54,13 +69,23 @@ extension Mapping {
       }
       guard got > 0 else { throw LinuxError(call: "pread(/proc/self/pagemap)", number: EIO) }
       for index in 0..<(got / 8) {
-        // Bits 63 and 62: the page is in memory, or in swap.
-        let isPresent = entries[index] >> 62 != 0
+        let isPresent = Self.isPresent(entries[index], swap: hasSwap)
         if isPresent, first == nil { first = (page + index) * pageByteCount }
         if !isPresent, let first { return first..<((page + index) * pageByteCount) }
       }
       page += got / 8
     }
     return first.map { max($0, start)..<end }
+  }
+
+  /// Bits 63 and 62 of a page map's entry: the page is in memory, or in swap. The latter is also said of a page that is not
+  /// there and protected (bit 57); a machine without swap can tell the difference.
+  private static func isPresent(_ entry: UInt64, swap hasSwap: Bool) -> Bool {
+    entry >> 63 != 0 || entry >> 62 & 1 != 0 && (hasSwap || entry >> 57 & 1 == 0)
+  }
+
+  private static var hasSwap: Bool {
+    var info = sysinfo()
+    return unsafe sysinfo(&info) != 0 || info.totalswap != 0
   }
 }

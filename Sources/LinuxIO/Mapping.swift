@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 
 /// A stretch of this process's address space that is unmapped when the last owner lets go of it.
 @safe public final class Mapping: Sendable {
@@ -9,6 +10,7 @@ import Glibc
   public let byteCount: Int
   /// Whether others may map the same memory, or it is this process's alone.
   public let isShared: Bool
+  private let discardWatcher = Mutex<(@Sendable (Range<Int>) -> Void)?>(nil)
 
   /// Maps `byteCount` bytes of a file, shared with everybody else who maps it.
   ///
@@ -40,6 +42,17 @@ import Glibc
     let address = unsafe mmap(nil, byteCount, protection, flags, file, fileOffset)
     guard let address = unsafe address, unsafe address != MAP_FAILED else { throw LinuxError(call: "mmap") }
     return unsafe address
+  }
+
+  /// Has a function called after each discard through this object, with the bytes that may have gone; nil for nobody.
+  ///
+  /// There is one watcher at a time. It is called on the thread that discards.
+  public func watchDiscards(_ watcher: (@Sendable (Range<Int>) -> Void)?) {
+    discardWatcher.withLock { $0 = watcher }
+  }
+
+  func didDiscard(_ bytes: Range<Int>) {
+    discardWatcher.withLock { $0 }?(bytes)
   }
 
   deinit {

@@ -5,7 +5,7 @@ import Glibc
 ///
 /// What the function captures moves into the thread, so it need not be `Sendable`. Start threads from code that is not
 /// isolated to an actor: a closure written in isolated code traps when it runs elsewhere.
-public struct Thread: ~Copyable {
+public struct Thread: ~Copyable, Sendable {
   private let identifier: pthread_t
 
   /// Starts the thread.

@@ -122,4 +122,58 @@ struct HugePagesTests {
     let tooMuch = try Self.memory(pages: 1 << 20)
     #expect(throws: GuestMemoryError.self) { try tooMuch.populate(tooMuch.regions[0].range) }
   }
+
+  @Test(
+    "a write to a huge page is found, all of the page, and so is a page given back", arguments: WriteTracker.available)
+  func track(_ method: WriteTracker.Method) throws {
+    let memory = try Self.memory(pages: 4)
+    try memory.write(UInt8(1), at: GuestAddress(0))
+    try memory.write(UInt8(1), at: GuestAddress(Self.page))
+    let tracker = try WriteTracker(memory, method: method)
+    #expect(try memory.residentByteCount() == 2 * Self.page)
+    try memory.write(UInt8(2), at: GuestAddress(5))
+    try memory.write(UInt8(2), at: GuestAddress(3 * Self.page + 7))
+    #expect(try tracker.takeRanges() == [range(0, Self.page), range(3 * Self.page, Self.page)])
+    try memory.write(UInt8(3), at: GuestAddress(0))
+    try memory.discard(range(0, 2 * Self.page))
+    #expect(try tracker.takeRanges() == [range(0, 2 * Self.page)])
+    #expect(try tracker.takeRanges() == [])
+    try memory.write(UInt8(4), at: GuestAddress(Self.page))
+    #expect(try tracker.takeRanges() == [range(Self.page, Self.page)])
+    tracker.stop()
+    #expect(try memory.residentByteCount() == 2 * Self.page)
+  }
+
+  @Test("a region that begins within a huge page is told of its own part", arguments: WriteTracker.available)
+  func trackWithinPages(_ method: WriteTracker.Method) throws {
+    let file = try MemoryFile.create(name: "huge", byteCount: Int(3 * Self.page), hugePages: true)
+    let memory = try GuestMemory(regions: [
+      MemoryRegion(file: file, at: 0xC0000, byteCount: 2 * Self.page, start: GuestAddress(1 << 32))
+    ])
+    let tracker = try WriteTracker(memory, method: method)
+    try memory.write(UInt8(1), at: GuestAddress(1 << 32))
+    try memory.write(UInt8(1), at: GuestAddress((1 << 32) + 2 * Self.page - 1))
+    let first = Self.page - 0xC0000
+    #expect(try tracker.takeRanges() == [range(1 << 32, first), range((1 << 32) + first + Self.page, 0xC0000)])
+  }
+
+  @Test(
+    "huge pages that are missing are waited for and provided whole",
+    .enabled(if: MissingPages.isAvailable, "SKIPPED: this process may not have a userfaultfd"))
+  func missing() throws {
+    let memory = try Self.memory(pages: 3)
+    try memory.write(UInt8(9), at: GuestAddress(Self.page))
+    let missing = try MissingPages(of: memory)
+    let reader = try ThreadGroup(1) { (_) in _ = try? memory.read(UInt8.self, at: GuestAddress(2 * Self.page + 0x5000))
+    }
+    var faults: [GuestRange] = []
+    while faults.isEmpty { try missing.takeFaults { faults.append($0) } }
+    #expect(faults == [range(2 * Self.page, Self.page)])
+    let bytes = [UInt8](repeating: 7, count: Int(2 * Self.page))
+    #expect(try missing.provide(bytes.span, at: GuestAddress(0)) == Int(Self.page))
+    #expect(try missing.provideZeros(range(Self.page, 2 * Self.page)) == Int(Self.page))
+    reader.join()
+    let firsts = try (0..<3 as Range<UInt64>).map { try memory.read(UInt8.self, at: GuestAddress($0 * Self.page)) }
+    #expect(firsts == [7, 9, 0])
+  }
 }
