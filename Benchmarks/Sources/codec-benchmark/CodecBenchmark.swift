@@ -2,7 +2,7 @@ import LinuxIO
 import Migration
 
 /// Codes pages of several kinds and tells megabytes of pages a second, and how long a page becomes; beside the speed at
-/// which the same pages are copied.
+/// which the same pages are copied. The pages of files named as arguments come last.
 @main
 struct CodecBenchmark {
   static let repetitions = 20
@@ -10,7 +10,7 @@ struct CodecBenchmark {
   static func main() throws {
     print(
       "pages     copy    compress  length  expand     delta  length   apply    chosen  length   (MB/s, bytes a page)")
-    for pages in Pages.all() {
+    for pages in try Pages.all() + CommandLine.arguments.dropFirst().map(Pages.file) {
       var coder = Coder()
       for _ in 0..<repetitions { try coder.run(pages) }
       print(pad(pages.name, 8, isNumber: false) + text(coder))

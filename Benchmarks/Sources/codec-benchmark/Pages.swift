@@ -1,3 +1,5 @@
+import Foundation
+
 /// Pages of one kind, one after another, and what they held before.
 struct Pages {
   static let byteCount = 4096
@@ -23,6 +25,13 @@ struct Pages {
       Pages(name: "noise", bytes: noise, earlier: changed(noise, every: 2048)),
       Pages(name: "zeros", bytes: [UInt8](repeating: 0, count: count * byteCount), earlier: noise),
     ]
+  }
+
+  /// What a file holds, over and over, as a memory dump or any other.
+  static func file(_ path: String) throws -> Pages {
+    let content = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+    let bytes = (0..<count * byteCount).map { content.isEmpty ? 0 : content[$0 % content.count] }
+    return Pages(name: "file", bytes: bytes, earlier: changed(bytes, every: 512))
   }
 
   /// Words by chance, the short ones more often, as in a log or in prose.

@@ -31,6 +31,7 @@ public enum LZ4Block {
     while input < block.count {
       let token = Int(block[input])
       input &+= 1
+      if takeShort(token, of: block, &input, into: &destination, within: room, &output) { continue }
       guard let literals = length(token >> 4, of: block, &input),
         literals <= block.count &- input, literals <= room.upperBound &- output
       else { return false }
@@ -50,6 +51,33 @@ public enum LZ4Block {
       output &+= extra &+ shortestMatch
     }
     return false
+  }
+
+  /// Expands a sequence as most are, with lengths that end in the token and a match that is not too near, by copies that
+  /// do not depend on the lengths: far from both ends what they write in excess is overwritten by what follows.
+  ///
+  /// A plain shortcut: without it every sequence expands to the same bytes.
+  /// - Returns: whether it was done; if not, nothing has changed but excess bytes.
+  @inline(__always)
+  private static func takeShort(
+    _ token: Int, of block: Span<UInt8>, _ input: inout Int, into destination: inout MutableSpan<UInt8>,
+    within room: Range<Int>, _ output: inout Int
+  ) -> Bool {
+    let literals = token >> 4
+    let extra = token & tokenMask
+    guard literals != tokenMask, extra != tokenMask, input &+ 18 <= block.count, output &+ 36 <= room.upperBound
+    else { return false }
+    destination.setLittleEndian(block.littleEndian(UInt128.self, at: input), at: output)
+    let position = output &+ literals
+    let distance = Int(block.littleEndian(UInt16.self, at: input &+ literals))
+    guard distance >= 8, distance <= position &- room.lowerBound else { return false }
+    destination.setLittleEndian(destination.littleEndian(UInt64.self, at: position &- distance), at: position)
+    destination.setLittleEndian(destination.littleEndian(UInt64.self, at: position &+ 8 &- distance), at: position &+ 8)
+    destination.setLittleEndian(
+      destination.littleEndian(UInt16.self, at: position &+ 16 &- distance), at: position &+ 16)
+    input &+= literals &+ 2
+    output = position &+ extra &+ shortestMatch
+    return true
   }
 
   /// A length that starts in a token; nil when the block ends within it.
