@@ -1,6 +1,6 @@
 import LinuxIO
 
-/// Makes LZ4 blocks, and keeps what it needs for that from one to the next.
+/// Makes LZ4 blocks, and keeps the memory that it needs for that from one to the next.
 ///
 /// What a block looks like depends on its source alone, never on the sources before.
 public struct LZ4Compressor: ~Copyable {
@@ -8,9 +8,8 @@ public struct LZ4Compressor: ~Copyable {
   /// So many searches in vain, in binary places, until the stride grows by one: bytes that hold no match cost little.
   private static let patience = 6
 
-  /// Where four bytes with this hash were seen last, as `base` plus a position; less than `base` for an earlier source.
-  private var table = [UInt32](repeating: 0, count: 1 << slotBits)
-  private var base: UInt32 = 1
+  /// Where four bytes with this hash were seen last; the start, before any were: whether they are there is seen there.
+  private var table = [UInt16](repeating: 0, count: 1 << slotBits)
 
   public init() {}
 
@@ -25,13 +24,12 @@ public struct LZ4Compressor: ~Copyable {
   ) -> Int? {
     precondition(source.count <= LZ4Block.mostByteCount)
     precondition(room.lowerBound >= 0 && room.upperBound <= destination.count)
-    let base = takeBase(source.count)
     var slots = table.mutableSpan
+    slots.update(repeating: 0)
     var writer = LZ4Writer(position: room.lowerBound, end: room.upperBound)
     var position = 1
     var anchor = 0
-    if source.count > LZ4Block.lastMatchStart { Self.enter(0, of: source, in: &slots, base) }
-    while let (start, match) = Self.nextMatch(source, position, in: &slots, base) {
+    while let (start, match) = Self.nextMatch(source, position, in: &slots) {
       let (begin, end) = Self.extend(start, match, in: source, notBefore: anchor)
       guard
         writer.append(
@@ -40,20 +38,10 @@ public struct LZ4Compressor: ~Copyable {
       else { return nil }
       position = end
       anchor = end
-      if end <= source.count &- LZ4Block.lastMatchStart { Self.enter(end &- 2, of: source, in: &slots, base) }
+      if end <= source.count &- LZ4Block.lastMatchStart { Self.enter(end &- 2, of: source, in: &slots) }
     }
     guard writer.append(last: anchor..<source.count, of: source, to: &destination) else { return nil }
     return writer.position &- room.lowerBound
-  }
-
-  /// A base under which no entry of an earlier source counts.
-  private mutating func takeBase(_ byteCount: Int) -> UInt32 {
-    if base > UInt32.max - 2 * UInt32(LZ4Block.mostByteCount) {
-      for slot in table.indices { table[slot] = 0 }
-      base = 1
-    }
-    defer { base += UInt32(byteCount) }
-    return base
   }
 
   @inline(__always)
@@ -63,16 +51,14 @@ public struct LZ4Compressor: ~Copyable {
   }
 
   @inline(__always)
-  private static func enter(
-    _ position: Int, of source: Span<UInt8>, in slots: inout MutableSpan<UInt32>, _ base: UInt32
-  ) {
-    slots[slot(source.littleEndian(UInt32.self, at: position))] = base &+ UInt32(truncatingIfNeeded: position)
+  private static func enter(_ position: Int, of source: Span<UInt8>, in slots: inout MutableSpan<UInt16>) {
+    slots[slot(source.littleEndian(UInt32.self, at: position))] = UInt16(truncatingIfNeeded: position)
   }
 
   /// The next place from `start` on whose four bytes were seen before, and where.
   @inline(__always)
   private static func nextMatch(
-    _ source: Span<UInt8>, _ start: Int, in slots: inout MutableSpan<UInt32>, _ base: UInt32
+    _ source: Span<UInt8>, _ start: Int, in slots: inout MutableSpan<UInt16>
   ) -> (position: Int, match: Int)? {
     let last = source.count &- LZ4Block.lastMatchStart
     var position = start
@@ -80,12 +66,9 @@ public struct LZ4Compressor: ~Copyable {
     while position <= last {
       let word = source.littleEndian(UInt32.self, at: position)
       let slot = slot(word)
-      let entry = slots[slot]
-      slots[slot] = base &+ UInt32(truncatingIfNeeded: position)
-      if entry >= base {
-        let match = Int(entry &- base)
-        if source.littleEndian(UInt32.self, at: match) == word { return (position, match) }
-      }
+      let match = Int(slots[slot])
+      slots[slot] = UInt16(truncatingIfNeeded: position)
+      if source.littleEndian(UInt32.self, at: match) == word { return (position, match) }
       position &+= attempts >> patience
       attempts &+= 1
     }
