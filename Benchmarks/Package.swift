@@ -35,5 +35,9 @@ let package = Package(
         .product(name: $0, package: "VirtioKit")
       },
       swiftSettings: [.swiftLanguageMode(.v6)]),
+    .executableTarget(
+      name: "codec-benchmark",
+      dependencies: ["LinuxIO", "Migration"].map { .product(name: $0, package: "VirtioKit") },
+      swiftSettings: [.swiftLanguageMode(.v6)]),
   ]
 )
