@@ -30,7 +30,8 @@ extension Source where Link: ~Copyable {
       if pausedAt != nil { guest.resume() } else { guest.slowDown(to: 1) }
       throw stream.giveUp(error)
     }
-    guest.endTracking()
+    // Until here every moment counts, and the end of tracking takes many.
+    defer { guest.endTracking() }
     do {
       try handOver()
     } catch {

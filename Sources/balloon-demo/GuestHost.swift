@@ -9,6 +9,8 @@ struct GuestHost {
   private var machine: Machine?
 
   private static let mostMemory: UInt64 = 16 << 30
+  /// How long source and destination wait for each other to begin.
+  private static let patience = Duration.seconds(30)
 
   /// Serves the connection that is this process's standard input.
   static func main() -> Int32 {
@@ -55,7 +57,8 @@ struct GuestHost {
   /// Moves the guest. It is here no more afterwards, nor when nobody knows which side has it.
   private mutating func send(to path: String) throws -> MoveView? {
     do {
-      let move = try machine?.move(over: UnixSocket.connect(to: path))
+      let path = MigrationAddress.unix(path: path)
+      let move = try machine?.move(over: MigrationLink.connect(to: path, within: Self.patience)) { try link.tell($0) }
       machine = nil
       return move
     } catch let error as MigrationError where !error.sourceMayRun {
@@ -65,9 +68,9 @@ struct GuestHost {
   }
 
   private func receive(at path: String) throws -> Machine {
-    let listener = try UnixListener(path: path)
+    let listener = try MigrationListener(.unix(path: path))
     try link.send(.listening)
-    return try Machine.receive(over: try listener.accept(), mostMemory: Self.mostMemory)
+    return try Machine.receive(over: listener.accept(within: Self.patience), mostMemory: Self.mostMemory)
   }
 }
 

@@ -1,3 +1,5 @@
+import Migration
+
 /// What the demo asks of a process that hosts a guest. Each request is answered by any number of `progress` replies and
 /// then one other.
 enum HostRequest: Codable {
@@ -60,17 +62,28 @@ struct HostView: Codable {
 struct MoveView: Codable {
   var name = ""
   /// What went over the socket.
-  var bytes: UInt64 = 0
-  var seconds = 0.0
+  var bytes: UInt64
+  var seconds: Double
   /// How long the guest did not run.
-  var downtimeSeconds = 0.0
-  /// Whether every page on the other side was found to be what it is here.
-  var verified = false
-  var pagesCompared: UInt64 = 0
+  var downtimeSeconds: Double
+  /// How often what had been written meanwhile was sent.
+  var passes: Int
+  /// The guest's steps on the source while it was moved; 0 for one that was moved standing still.
+  var steps: Int
+  /// How many pages of the arrived guest were found to hold what the guest had written there.
+  var pagesChecked = 0
 
   enum CodingKeys: String, CodingKey {
-    case name, bytes, seconds, verified
+    case name, bytes, seconds, passes, steps
     case downtimeSeconds = "downtime_seconds"
-    case pagesCompared = "pages_compared"
+    case pagesChecked = "pages_checked"
+  }
+
+  init(_ report: MigrationReport, stepCount: Int) {
+    bytes = report.wireByteCount
+    seconds = max(report.seconds, report.downtimeSeconds ?? 0)
+    downtimeSeconds = report.downtimeSeconds ?? report.seconds
+    passes = report.passCount
+    steps = stepCount
   }
 }

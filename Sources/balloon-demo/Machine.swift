@@ -8,16 +8,16 @@ import VirtioCore
 
 /// A simulated guest and its balloon, in this process.
 struct Machine {
-  private static let producer = "balloon-demo"
+  static let producer = "balloon-demo"
   private static let pagesPerStep: UInt32 = 512
   /// While the balloon changes, which takes many steps of its driver.
   private static let pagesPerBalloonStep: UInt32 = 16
   /// How many steps in a row may pass without a page moving before the guest counts as unable.
   private static let patience = 2000
 
-  private var guest: Guest
-  private let transport: DirectTransport<BalloonDevice<MemoryReclaimer>>
-  private let memory: GuestMemory
+  var guest: Guest
+  let transport: DirectTransport<BalloonDevice<MemoryReclaimer>>
+  let memory: GuestMemory
   private var before: BalloonMoment
 
   /// Boots a guest and lets it read files until its page cache has filled most of its memory; then it turns to
@@ -51,7 +51,7 @@ struct Machine {
     try transport.host.restore(from: &snapshot)
     guest = try Guest(restoring: snapshot.take(GuestState.self), in: memory, balloon: transport)
     try snapshot.checkAllTaken()
-    before = transport.host.device.moment(residentByteCount: try memory.residentByteCount())
+    before = transport.host.device.moment(residentByteCount: 0)
   }
 
   /// Lets the guest work for about as long as it takes to touch a sixteenth of its memory.
@@ -79,45 +79,6 @@ struct Machine {
       last = actual
       try progress("the balloon holds \(Size(UInt64(actual) * 4096)) of \(Size(UInt64(target.pageCount) * 4096))")
     }
-  }
-
-  /// Moves the guest to whoever is at the other end, and has it no more once this returns.
-  mutating func move(over socket: consuming UnixSocket) throws -> MoveView {
-    let pausedAt = MonotonicClock.now
-    transport.host.pause()
-    do {
-      var snapshot = Snapshot(producer: Self.producer)
-      try snapshot.add(guest.save())
-      try transport.host.save(into: &snapshot)
-      let report = try Source(socket, producer: Self.producer)
-        .move(memory, state: snapshot.encoded(), pausedAt: pausedAt)
-      return MoveView(
-        bytes: report.wireByteCount, seconds: max(report.seconds, report.downtimeSeconds ?? 0),
-        downtimeSeconds: report.downtimeSeconds ?? report.seconds,
-        verified: report.isVerified, pagesCompared: report.comparedPageCount)
-    } catch let error as MigrationError where !error.sourceMayRun {
-      throw error
-    } catch {
-      transport.host.resume()
-      throw error
-    }
-  }
-
-  /// Receives a guest, and lets it run here once its source has let go of it.
-  static func receive(over socket: consuming UnixSocket, mostMemory: UInt64) throws -> Machine {
-    var destination = Destination(
-      socket, producer: producer, limits: DestinationLimits(mostMemory: mostMemory))
-    let arrived = try destination.receive()
-    let machine: Machine
-    do {
-      machine = try Machine(arrived)
-    } catch {
-      destination.refuse("\(error)")
-      throw error
-    }
-    _ = try destination.confirm()
-    machine.transport.host.resume()
-    return machine
   }
 
   /// What the guest, its balloon and the host have to say, with every page that the guest has written looked at.

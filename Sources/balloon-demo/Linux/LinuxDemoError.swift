@@ -1,5 +1,4 @@
 import LinuxIO
-
 import Options
 
 /// Why the demo with a real guest stopped. What it says is for the person at the terminal.

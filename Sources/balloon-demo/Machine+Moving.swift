@@ -1,0 +1,131 @@
+import DeviceState
+import Foundation
+import GuestRAM
+import LinuxIO
+import Migration
+import SimulatedGuest
+import VirtioCore
+
+/// Giving a guest away while it works, and taking it.
+extension Machine {
+  /// How often a guest on the move does a step, in nanoseconds: with 512 pages each it touches 200 MiB a second.
+  private static let stepNanoseconds: UInt64 = 10_000_000
+
+  /// Moves the guest to whoever is at the other end while it works on, and has it no more once this returns.
+  ///
+  /// Where the kernel cannot tell what the guest writes it stands still for all of the move.
+  mutating func move(over link: MigrationLink, tell: (String) throws -> Void) throws -> MoveView {
+    guard !WriteTracker.available.isEmpty else { return try moveStopped(over: link) }
+    let (desk, memory) = (GuestDesk(), memory)
+    let outcome = try Handover<Result<MigrationReport, MigrationError>>()
+    let mover = try Thread(name: "move") {
+      var guest = DeskGuest(memory, desk)
+      outcome.put(Self.move(&guest, over: link))
+      desk.give(.end)
+    }
+    let stepCount = try run(at: desk, tell)
+    mover.join()
+    let report: MigrationReport
+    do {
+      report = try outcome.wait().get()
+    } catch {
+      if error.sourceMayRun { transport.host.resume() }
+      throw error
+    }
+    return MoveView(report, stepCount: stepCount)
+  }
+
+  private static func move(
+    _ guest: inout DeskGuest, over link: MigrationLink
+  ) -> Result<MigrationReport, MigrationError> {
+    let policy = MigrationPolicy(
+      downtimeLimit: .milliseconds(10), slowsDown: true, stopsAnyway: true, forecasts: true)
+    let desk = guest.desk
+    do throws(MigrationError) {
+      return .success(
+        try Source(link, producer: producer).move(&guest, policy: policy) { (event) in
+          if let text = event.text { desk.note(text) }
+        })
+    } catch {
+      return .failure(error)
+    }
+  }
+
+  /// Runs the guest as the one who moves it says, until it has gone or could not be moved.
+  /// - Returns: how many steps it did.
+  private mutating func run(at desk: GuestDesk, _ tell: (String) throws -> Void) throws -> Int {
+    var stepCount = 0
+    // Whoever moves the guest would wait for ever for one that nobody runs.
+    defer { _ = desk.handIn(.failure(.guest("the guest has stopped"))) }
+    while true {
+      switch desk.order {
+      case .end: return stepCount
+      case .pause:
+        let saved = save()
+        if desk.handIn(saved) { transport.host.resume() }
+      case .step(let share):
+        let start = MonotonicClock.now
+        try guest.step()
+        stepCount += 1
+        if let note = desk.takeNote() { try tell(note) }
+        desk.rest(until: start + UInt64(Double(Self.stepNanoseconds) / share))
+      }
+    }
+  }
+
+  /// Stops the guest and its device, and saves both.
+  private mutating func save() -> Result<[UInt8], MigrationError> {
+    transport.host.pause()
+    var snapshot = Snapshot(producer: Self.producer)
+    do {
+      try snapshot.add(guest.save())
+      try transport.host.save(into: &snapshot)
+      return .success(snapshot.encoded())
+    } catch {
+      return .failure(.guest("the guest cannot be saved: \(error)"))
+    }
+  }
+
+  private mutating func moveStopped(over link: MigrationLink) throws -> MoveView {
+    let pausedAt = MonotonicClock.now
+    do {
+      let state = try save().get()
+      let report = try Source(link, producer: Self.producer)
+        .move(memory, state: state, pausedAt: pausedAt, verifies: false)
+      return MoveView(report, stepCount: 0)
+    } catch {
+      if error.sourceMayRun { transport.host.resume() }
+      throw error
+    }
+  }
+
+  /// Receives a guest, and lets it run here once its source has let go of it.
+  static func receive(over link: MigrationLink, mostMemory: UInt64) throws -> Machine {
+    var destination = Destination(link, producer: producer, limits: DestinationLimits(mostMemory: mostMemory))
+    let arrived = try destination.receive()
+    let machine: Machine
+    do {
+      machine = try Machine(arrived)
+    } catch {
+      destination.refuse("\(error)")
+      throw error
+    }
+    _ = try destination.confirm()
+    machine.transport.host.resume()
+    return machine
+  }
+}
+
+extension MigrationEvent {
+  /// The event as a line of progress; nil for one that nobody could read in time.
+  fileprivate var text: String? {
+    switch self {
+    case .forecast(let forecast):
+      String(
+        format: "expected: %.1f s, stopped for %.0f ms", forecast.seconds, forecast.downtimeSeconds * 1000)
+    case .pass(let number, let pass):
+      "pass \(number) sent \(Size(pass.sentByteCount)); \(Size(pass.remainingByteCount)) were written meanwhile"
+    case .stopping: nil
+    }
+  }
+}
