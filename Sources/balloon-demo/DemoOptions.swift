@@ -17,7 +17,7 @@ struct DemoOptions: Command {
   static let summary = "Shrinks a guest with a memory balloon, and moves it between processes before and after."
   static let discussion = """
     The simulated guest needs nothing installed. It runs in a process of its own, drives our balloon device over real \
-    rings in its memory, and moves from process to process, every page verified before its source lets go of it.
+    rings in its memory, and moves from process to process while it works; what it wrote is checked after each move.
 
     With --guest linux a real kernel does the same to the same device: Debian's user-mode-linux, over vhost-user.
 

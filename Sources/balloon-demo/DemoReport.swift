@@ -18,7 +18,7 @@ struct DemoReport: Codable {
   var seed: UInt64?
   var workload: String?
   var warnings: [String] = []
-  /// Whether every page was right after each move, and the target was reached and paid for in host memory.
+  /// Whether all that the guest had written was right after each move, and the target was reached and paid for in host memory.
   var verified = false
 
   enum CodingKeys: String, CodingKey {

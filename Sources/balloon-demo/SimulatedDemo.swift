@@ -146,6 +146,6 @@ extension SimulatedDemo {
     }
     terminal.say("\n\(table.text)\n")
     for warning in report.warnings { terminal.say("Warning: \(warning)") }
-    terminal.say("Verified: every page of each move, and everything that the guest has written.")
+    terminal.say("Verified: everything that the guest has written, after each move.")
   }
 }
