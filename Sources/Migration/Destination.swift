@@ -149,6 +149,7 @@ extension Destination where Link: ~Copyable {
       case .plan: try populator.add(take(frame, &planned, memory))
       case .pass: try beginPass(frame, &planned, memory)
       case .pages: try receivePages(frame, planned.take(frame), memory)
+      case .encoded: try receiveEncoded(frame, &planned, memory)
       case .state: try append(frame, to: &state)
       case .complete:
         guard planned.isEmpty else { throw .incomplete }
@@ -191,6 +192,19 @@ extension Destination where Link: ~Copyable {
     guard try pages.payload(memory) == frame.payload else {
       throw .damagedPages(GuestRange(start: pages.runs[0].start, byteCount: UInt64(pages.byteCount)))
     }
+  }
+
+  private func receiveEncoded(
+    _ frame: Frame, _ planned: inout PlannedPages, _ memory: GuestMemory
+  ) throws(MigrationError) {
+    var pages = try EncodedPages(frame.payload)
+    for run in try planned.take(pages.start, byteCount: pages.byteCount).runs {
+      for page in 0..<UInt64(run.pageCount) {
+        let address = GuestAddress(run.start.rawValue + page * GuestPage.byteCount)
+        try pages.storeNext(at: address, memory)
+      }
+    }
+    guard pages.isAtEnd else { throw .malformedFrame(.encoded) }
   }
 
   private func append(_ frame: Frame, to state: inout [UInt8]) throws(MigrationError) {

@@ -30,6 +30,8 @@ public enum FrameKind: UInt16, CaseIterable, Sendable {
   case committed = 13
   /// Source: memory is gone through once more, for what was written since; which pass it is.
   case pass = 14
+  /// Source: planned pages in whatever encoding is shortest.
+  case encoded = 15
 }
 
 extension FrameKind: CustomStringConvertible {
@@ -49,6 +51,7 @@ extension FrameKind: CustomStringConvertible {
     case .commit: "commit"
     case .committed: "committed"
     case .pass: "pass"
+    case .encoded: "encoded"
     }
   }
 
@@ -60,6 +63,7 @@ extension FrameKind: CustomStringConvertible {
     case .hello, .abort, .pages: 2048
     case .description: 1 << 20
     case .plan, .state, .digests: 1 << 16
+    case .encoded: EncodedPages.mostPayload
     }
   }
 }

@@ -11,6 +11,10 @@ public struct MigrationPolicy: Equatable, Sendable {
   /// Whether a guest that still writes too fast after all passes is stopped all the same, for however long it takes;
   /// otherwise the move fails, and the guest runs on.
   public var stopsAnyway: Bool
+  /// Whether pages are compressed, and sent as what has changed of them, as far as that is faster on this connection.
+  public var compresses: Bool
+  /// How much memory may hold pages sent earlier, to tell what has changed of them, in bytes.
+  public var cacheByteCount: Int
   /// Whether the guest is watched for a fifth of a second first, to tell what is to be expected of the move.
   public var forecasts: Bool
   /// Whether the memory on both sides is compared while the guest stands still, which takes long.
@@ -18,13 +22,16 @@ public struct MigrationPolicy: Equatable, Sendable {
 
   public init(
     downtimeLimit: Duration = .milliseconds(300), mostBytesPerSecond: UInt64? = nil, mostPasses: Int = 30,
-    slowsDown: Bool = false, stopsAnyway: Bool = false, forecasts: Bool = false, verifies: Bool = false
+    slowsDown: Bool = false, stopsAnyway: Bool = false, compresses: Bool = false, cacheByteCount: Int = 64 << 20,
+    forecasts: Bool = false, verifies: Bool = false
   ) {
     self.downtimeLimit = downtimeLimit
     self.mostBytesPerSecond = mostBytesPerSecond
     self.mostPasses = mostPasses
     self.slowsDown = slowsDown
     self.stopsAnyway = stopsAnyway
+    self.compresses = compresses
+    self.cacheByteCount = cacheByteCount
     self.forecasts = forecasts
     self.verifies = verifies
   }

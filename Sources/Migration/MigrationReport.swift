@@ -39,6 +39,8 @@ public struct MigrationReport: Equatable, Sendable {
   public internal(set) var passes: [Pass] = []
   /// How often memory was gone through again for what had been written since.
   public internal(set) var passCount = 0
+  /// What the encodings have made of the pages, at a source that chose among them.
+  public internal(set) var codec: PageCodecReport?
   /// The bytes of saved state.
   public internal(set) var stateByteCount: UInt64 = 0
   /// From the start of the move to its end, in seconds.

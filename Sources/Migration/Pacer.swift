@@ -19,6 +19,9 @@ struct Pacer {
     stage = try PageStage()
   }
 
+  /// What may be sent in a second.
+  var mostBytesPerSecond: UInt64 { bucket?.rate.perSecond ?? .max }
+
   /// The guest stands still: what is left goes as fast as it can.
   mutating func guestHasStopped() {
     bucket = nil
@@ -55,9 +58,24 @@ struct RateMeter {
   private var start = MonotonicClock.now
   private var byteCount: UInt64 = 0
   private var isTold = false
+  private var linkByteCount: UInt64 = 0
+  private var linkNanoseconds: UInt64 = 0
 
   mutating func add(_ count: Int) {
     byteCount += UInt64(count)
+  }
+
+  /// What the connection takes in a second while it is sent to, in bytes; 0 when that is not known yet.
+  var linkSpeed: UInt64 {
+    guard linkNanoseconds > 0 else { return 0 }
+    return UInt64(Double(linkByteCount) / Double(linkNanoseconds) * 1e9)
+  }
+
+  /// So many bytes have been sent. What was sent long ago counts less and less.
+  mutating func noteLink(_ count: Int, since start: UInt64) {
+    if linkByteCount > Self.leastBytes { (linkByteCount, linkNanoseconds) = (linkByteCount / 2, linkNanoseconds / 2) }
+    linkByteCount += UInt64(count)
+    linkNanoseconds += MonotonicClock.now &- start
   }
 
   /// Bytes a second, once: when enough has been sent to know.

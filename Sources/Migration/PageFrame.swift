@@ -77,11 +77,15 @@ struct PlannedPages {
   mutating func take(_ frame: Frame) throws(MigrationError) -> PageFrame {
     var reader = WireReader(frame.payload)
     guard let address: UInt64 = reader.integer(), frame.dataByteCount > 0 else { throw .malformedFrame(.pages) }
-    let start = GuestAddress(address)
+    return try take(GuestAddress(address), byteCount: frame.dataByteCount)
+  }
+
+  /// The planned runs from an address on that have so many bytes together.
+  mutating func take(_ start: GuestAddress, byteCount: Int) throws(MigrationError) -> PageFrame {
     guard !isEmpty, runs[next].start == start else { throw .unplannedPages(start) }
     var pages = PageFrame()
-    while pages.byteCount < frame.dataByteCount, next < runs.count, pages.append(runs[next]) { next += 1 }
-    guard pages.byteCount == frame.dataByteCount else { throw .unplannedPages(start) }
+    while pages.byteCount < byteCount, next < runs.count, pages.append(runs[next]) { next += 1 }
+    guard pages.byteCount == byteCount else { throw .unplannedPages(start) }
     return pages
   }
 }

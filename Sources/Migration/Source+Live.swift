@@ -19,6 +19,7 @@ extension Source where Link: ~Copyable {
     var pausedAt: UInt64?
     do {
       pacer = try Pacer(policy, cancellation)
+      if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
       try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes))
       let rest = try sendLive(&guest, policy, events)
       events(.stopping)
@@ -39,6 +40,7 @@ extension Source where Link: ~Copyable {
       throw error
     }
     report.close(since: start, wireByteCount: stream.byteCount)
+    report.codec = encoder?.report
     report.downtimeSeconds = pausedAt.map(MigrationReport.seconds(since:))
     return report
   }

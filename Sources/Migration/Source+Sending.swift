@@ -17,6 +17,7 @@ extension Source where Link: ~Copyable {
   mutating func sendAllPages(
     of memory: GuestMemory, measured: (Double) -> Void = { _ in }
   ) throws(MigrationError) {
+    encoder?.startRound()
     try sendPages(PageSweep(memory), of: memory, measured)
     report.closeFirstPass(memoryByteCount: memory.byteCount)
   }
@@ -25,6 +26,7 @@ extension Source where Link: ~Copyable {
   mutating func sendPass(over ranges: [GuestRange], of memory: GuestMemory) throws(MigrationError) {
     report.passCount += 1
     try stream.send(.pass, Pass.payload(UInt32(report.passCount)))
+    encoder?.startRound()
     let pieces = ranges.pieces(resident: try memory.residentPages())
     try sendPages(PageSweep(memory, of: pieces), of: memory)
   }
@@ -47,6 +49,7 @@ extension Source where Link: ~Copyable {
     let runs = try sweep.next()
     if !runs.isEmpty { try stream.send(.plan, PageRun.payload(runs)) }
     report.count(runs)
+    if let encoder { for run in runs where run.isZero { encoder.forget(run) } }
     return runs
   }
 
@@ -63,8 +66,16 @@ extension Source where Link: ~Copyable {
   }
 
   private mutating func sendFrame(_ frame: PageFrame, of memory: GuestMemory) throws(MigrationError) {
-    try pacer.wait(toSend: frame.byteCount)
-    try stream.sendPages(frame, of: memory, through: pacer.stage)
+    if let encoder {
+      let payload = try encoder.payload(of: frame, memory, linkSpeed: min(meter.linkSpeed, pacer.mostBytesPerSecond))
+      try pacer.wait(toSend: payload.count)
+      let start = MonotonicClock.now
+      try stream.send(.encoded, payload)
+      meter.noteLink(payload.count, since: start)
+    } else {
+      try pacer.wait(toSend: frame.byteCount)
+      try stream.sendPages(frame, of: memory, through: pacer.stage)
+    }
     meter.add(frame.byteCount)
   }
 

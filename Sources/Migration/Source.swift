@@ -17,6 +17,7 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
   var report = MigrationReport()
   var pacer = Pacer()
   var meter = RateMeter()
+  var encoder: PageEncoder?
 
   /// - Parameters:
   ///   - producer: names this program to people, at most 255 bytes of UTF-8; what is longer is cut off.

@@ -45,6 +45,11 @@ public struct PageCodec: ~Copyable {
     cache.startRound()
   }
 
+  /// The other side has been told without an encoding what these pages hold.
+  public mutating func forget(_ numbers: Range<UInt64>) {
+    for number in numbers { cache.remove(number) }
+  }
+
   /// Encodes a page at the start of `room`, which must have space for the page as it is; all of it may be written.
   /// - Parameters:
   ///   - page: the bytes of the page.
