@@ -67,7 +67,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
     do {
       let description = try introduce(refusing)
       let memory = try make(description, makeMemory)
-      try stream.send(.accept)
+      try answer(.accept)
       let state = try receiveGuest(memory)
       isReceived = true
       return ArrivedGuest(memory: memory, state: state, description: description)
@@ -84,13 +84,13 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   public consuming func confirm() throws(MigrationError) -> MigrationReport {
     precondition(isReceived, "there is no guest to confirm")
     do {
-      try stream.send(.ready)
+      try answer(.ready)
       _ = try stream.receive(.commit)
     } catch {
       throw stream.giveUp(error)
     }
     do {
-      try stream.send(.committed)
+      try answer(.committed)
     } catch {
       report.acknowledgementError = error
     }
@@ -111,7 +111,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
 extension Destination where Link: ~Copyable {
   private mutating func introduce(_ refusing: (GuestDescription) -> String?) throws(MigrationError) -> GuestDescription
   {
-    try stream.open(Hello(.destination, producer: producer))
+    if stream.hasReturnPath { try stream.open(Hello(.destination, producer: producer)) }
     let hello = try stream.receiveHello()
     guard hello.role == .source else { throw .sameRole }
     let description = try GuestDescription(stream.receive(.description).payload)
@@ -133,6 +133,11 @@ extension Destination where Link: ~Copyable {
       throw .unsuitableMemory
     }
     return memory
+  }
+
+  /// Tells the source, if there is anybody to be told.
+  private mutating func answer(_ kind: FrameKind) throws(MigrationError) {
+    if stream.hasReturnPath { try stream.send(kind) }
   }
 
   // MARK: - Memory and state
@@ -224,7 +229,9 @@ extension Destination where Link: ~Copyable {
       dataPageCount: report.dataPageCount, zeroPageCount: report.zeroPageCount, stateByteCount: report.stateByteCount,
       stateDigest: GuestMemory.digest(of: state), isToVerify: completion.isToVerify)
     guard completion == received else { throw .incomplete }
-    if completion.isToVerify { try sendDigests(of: memory) }
+    guard completion.isToVerify else { return }
+    guard stream.hasReturnPath else { throw .malformedFrame(.complete) }
+    try sendDigests(of: memory)
   }
 
   /// Digests what is in memory now, not what came: it is the memory that the guest will run with.

@@ -16,6 +16,14 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
   /// The bytes that have gone either way.
   private(set) var byteCount: UInt64 = 0
 
+  /// Whether a destination can answer.
+  var hasReturnPath: Bool { link.hasReturnPath }
+
+  /// Waits until what has been sent is where it is kept.
+  func finish() throws(MigrationError) {
+    try link.finish(within: limit)
+  }
+
   init(_ link: consuming Link, limit: Duration) {
     self.link = link
     self.limit = limit

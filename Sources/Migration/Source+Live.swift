@@ -108,6 +108,6 @@ extension Source where Link: ~Copyable {
     try sendPass(over: rest.union(writes), of: guest.memory)
     try send(state, verifies: policy.verifies)
     if policy.verifies { try compare(guest.memory) }
-    _ = try stream.receive(.ready)
+    try awaitReady()
   }
 }

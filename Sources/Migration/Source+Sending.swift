@@ -6,6 +6,7 @@ extension Source where Link: ~Copyable {
   mutating func introduce(_ description: GuestDescription) throws(MigrationError) {
     try stream.open(Hello(.source, producer: producer))
     try stream.send(.description, description.payload)
+    guard stream.hasReturnPath else { return }
     guard try stream.receiveHello().role == .destination else { throw .sameRole }
     _ = try stream.receive(.accept)
   }
@@ -79,6 +80,7 @@ extension Source where Link: ~Copyable {
     meter.add(frame.byteCount)
   }
 
+  /// - Parameter verifies: whether the destination is to tell what it holds, if it can.
   mutating func send(_ state: [UInt8], verifies: Bool) throws(MigrationError) {
     for start in stride(from: 0, to: state.count, by: FrameKind.state.mostPayload) {
       try stream.send(.state, Array(state[start...].prefix(FrameKind.state.mostPayload)))
@@ -86,11 +88,12 @@ extension Source where Link: ~Copyable {
     report.stateByteCount = UInt64(state.count)
     let completion = Completion(
       dataPageCount: report.dataPageCount, zeroPageCount: report.zeroPageCount, stateByteCount: report.stateByteCount,
-      stateDigest: GuestMemory.digest(of: state), isToVerify: verifies)
+      stateDigest: GuestMemory.digest(of: state), isToVerify: verifies && stream.hasReturnPath)
     try stream.send(.complete, completion.payload)
   }
 
   mutating func compare(_ memory: GuestMemory) throws(MigrationError) {
+    guard stream.hasReturnPath else { return }
     var check = try PageCheck(memory)
     while true {
       let frame = try stream.receive()
@@ -105,7 +108,16 @@ extension Source where Link: ~Copyable {
 
   // MARK: - The end
 
+  /// Waits until the destination could run the guest; a file always could be run.
+  mutating func awaitReady() throws(MigrationError) {
+    if stream.hasReturnPath { _ = try stream.receive(.ready) }
+  }
+
   mutating func handOver() throws(MigrationError) {
+    guard stream.hasReturnPath else {
+      try stream.send(.commit)
+      return try stream.finish()
+    }
     do {
       try stream.send(.commit)
       _ = try stream.receive(.committed)

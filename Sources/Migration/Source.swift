@@ -11,6 +11,9 @@ import LinuxIO
 /// there or may not; it must not run here by itself, and `outcomeUnknown` is thrown. An operator looks at the
 /// destination: if it has the guest, the copy here is let go of; if it is certain that it has not and will not, the
 /// guest may run on here. A destination that says after `commit` that it failed has not taken the guest.
+///
+/// A guest can also be sent where nobody answers, into a file. It is whole there once the call has returned; who runs it,
+/// and how often, is then up to people: the guest here may run on as well, as another one.
 public struct Source<Link: Channel & ~Copyable>: ~Copyable {
   var stream: FrameStream<Link>
   let producer: String
@@ -47,7 +50,7 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
       try sendAllPages(of: memory)
       try send(state, verifies: verifies)
       if verifies { try compare(memory) }
-      _ = try stream.receive(.ready)
+      try awaitReady()
     } catch {
       throw stream.giveUp(error)
     }
