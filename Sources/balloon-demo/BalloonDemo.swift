@@ -34,6 +34,9 @@ struct BalloonDemo {
         case .linux: try LinuxDemo.show(options, terminal)
         }
       if options.json { print(try report.json) }
+      if let path = options.reportPath {
+        try DemoPage(report: report).html.write(toFile: path, atomically: true, encoding: .utf8)
+      }
       return report.verified ? .success : .failure
     } catch {
       terminal.say("")

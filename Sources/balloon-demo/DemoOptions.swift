@@ -27,6 +27,7 @@ struct DemoOptions: Command {
     Example("--target 512M", "Shrink a guest of 2 GiB to 512 MiB, move it there and back."),
     Example("--target 512M --guest linux", "The same balloon with a real Linux kernel."),
     Example("--target 256M --memory 1G --seed 7 --json", "One object for scripts."),
+    Example("--target 512M --report moves.html", "Plots of what happened, in one page."),
   ]
 
   var target = ByteCount.mebibytes(512)
@@ -35,6 +36,7 @@ struct DemoOptions: Command {
   var guest = GuestKind.simulated
   var seed: UInt64?
   var json = false
+  var reportPath: String?
 
   mutating func declare(in options: inout OptionTable) {
     options.value("target", &target, "the memory that the guest keeps, such as 512M")
@@ -43,6 +45,7 @@ struct DemoOptions: Command {
     options.value("guest", &guest, "who drives the balloon")
     options.value("seed", &seed, "where the simulated guest's random numbers start: 1 unless told otherwise")
     options.flag("json", &json, "print one JSON object instead of text")
+    options.value("report", &reportPath, "write a page with plots of the simulated guest's moves to this file")
   }
 
   /// The guest's memory in bytes.
@@ -56,6 +59,9 @@ struct DemoOptions: Command {
     }
     if guest == .linux, let seed {
       throw .rejected(option: "--seed", value: "\(seed)", reason: "it is for the simulated guest")
+    }
+    if guest == .linux, let reportPath {
+      throw .rejected(option: "--report", value: reportPath, reason: "it is for the simulated guest")
     }
     let page: UInt64 = 4096
     guard memoryByteCount % page == 0, (128 << 20...16 << 30).contains(memoryByteCount) else {

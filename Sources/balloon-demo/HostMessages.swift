@@ -1,3 +1,4 @@
+import LinuxIO
 import Migration
 
 /// What the demo asks of a process that hosts a guest. Each request is answered by any number of `progress` replies and
@@ -60,6 +61,34 @@ struct HostView: Codable {
 
 /// One move of a guest between processes.
 struct MoveView: Codable {
+  /// One pass over memory while the guest worked.
+  struct PassView: Codable {
+    var sentBytes: UInt64
+    var seconds: Double
+    /// What was written meanwhile.
+    var remainingBytes: UInt64
+    /// The share of the time that the guest ran from here on.
+    var share: Double
+
+    enum CodingKeys: String, CodingKey {
+      case seconds, share
+      case sentBytes = "sent_bytes"
+      case remainingBytes = "remaining_bytes"
+    }
+  }
+
+  /// How fast the guest worked at a time.
+  struct Sample: Codable {
+    /// Since the move began.
+    var seconds: Double
+    var stepsPerSecond: Double
+
+    enum CodingKeys: String, CodingKey {
+      case seconds
+      case stepsPerSecond = "steps_per_second"
+    }
+  }
+
   var name = ""
   /// What went over the socket.
   var bytes: UInt64
@@ -72,18 +101,45 @@ struct MoveView: Codable {
   var steps: Int
   /// How many pages of the arrived guest were found to hold what the guest had written there.
   var pagesChecked = 0
+  var passList: [PassView] = []
+  var progress: [Sample] = []
 
   enum CodingKeys: String, CodingKey {
-    case name, bytes, seconds, passes, steps
+    case name, bytes, seconds, passes, steps, progress
     case downtimeSeconds = "downtime_seconds"
     case pagesChecked = "pages_checked"
+    case passList = "pass_list"
   }
 
-  init(_ report: MigrationReport, stepCount: Int) {
+  init(_ report: MigrationReport, _ work: StepMeter) {
     bytes = report.wireByteCount
     seconds = max(report.seconds, report.downtimeSeconds ?? 0)
     downtimeSeconds = report.downtimeSeconds ?? report.seconds
     passes = report.passCount
-    steps = stepCount
+    steps = work.count
+    progress = work.samples
+    passList = report.passes.map {
+      PassView(
+        sentBytes: $0.sentByteCount, seconds: $0.seconds, remainingBytes: $0.remainingByteCount, share: $0.share)
+    }
+  }
+}
+
+/// Counts a guest's steps while it is moved, and samples how fast it does them.
+struct StepMeter {
+  private static let interval: UInt64 = 50_000_000
+
+  private(set) var count = 0
+  private(set) var samples: [MoveView.Sample] = []
+  private let start = MonotonicClock.now
+  private var last = (moment: MonotonicClock.now, count: 0)
+
+  mutating func step() {
+    count += 1
+    let now = MonotonicClock.now
+    guard now - last.moment >= Self.interval else { return }
+    let rate = Double(count - last.count) / (Double(now - last.moment) / 1e9)
+    samples.append(MoveView.Sample(seconds: Double(now - start) / 1e9, stepsPerSecond: rate))
+    last = (now, count)
   }
 }

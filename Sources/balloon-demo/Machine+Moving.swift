@@ -23,7 +23,7 @@ extension Machine {
       outcome.put(Self.move(&guest, over: link))
       desk.give(.end)
     }
-    let stepCount = try run(at: desk, tell)
+    let work = try run(at: desk, tell)
     mover.join()
     let report: MigrationReport
     do {
@@ -32,7 +32,7 @@ extension Machine {
       if error.sourceMayRun { transport.host.resume() }
       throw error
     }
-    return MoveView(report, stepCount: stepCount)
+    return MoveView(report, work)
   }
 
   private static func move(
@@ -52,21 +52,21 @@ extension Machine {
   }
 
   /// Runs the guest as the one who moves it says, until it has gone or could not be moved.
-  /// - Returns: how many steps it did.
-  private mutating func run(at desk: GuestDesk, _ tell: (String) throws -> Void) throws -> Int {
-    var stepCount = 0
+  /// - Returns: what it got done.
+  private mutating func run(at desk: GuestDesk, _ tell: (String) throws -> Void) throws -> StepMeter {
+    var work = StepMeter()
     // Whoever moves the guest would wait for ever for one that nobody runs.
     defer { _ = desk.handIn(.failure(.guest("the guest has stopped"))) }
     while true {
       switch desk.order {
-      case .end: return stepCount
+      case .end: return work
       case .pause:
         let saved = save()
         if desk.handIn(saved) { transport.host.resume() }
       case .step(let share):
         let start = MonotonicClock.now
         try guest.step()
-        stepCount += 1
+        work.step()
         if let note = desk.takeNote() { try tell(note) }
         desk.rest(until: start + UInt64(Double(Self.stepNanoseconds) / share))
       }
@@ -92,7 +92,7 @@ extension Machine {
       let state = try save().get()
       let report = try Source(link, producer: Self.producer)
         .move(memory, state: state, pausedAt: pausedAt, verifies: false)
-      return MoveView(report, stepCount: 0)
+      return MoveView(report, StepMeter())
     } catch {
       if error.sourceMayRun { transport.host.resume() }
       throw error
