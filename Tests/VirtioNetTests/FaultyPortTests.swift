@@ -76,6 +76,20 @@ import Testing
     }
   }
 
+  @Test("a card whose batch has room for one of the largest gets something, and loses nothing", arguments: 1...3)
+  func smallRoom(left: Int) throws {
+    let bench = try BenchPort()
+    let port = try port(bench, incoming: share { $0.duplication = 1 })
+    bench.waiting = frames(10)
+    var batch = PacketBatch()
+    for _ in 0..<PacketBatch.largestCount - left { batch.append(BenchFrame.bytes(to: 1, from: 3)[...]) }
+    port.receive(into: &batch)
+    #expect(batch.count == PacketBatch.largestCount)
+    let first = (0..<left).map { Array(batch.bytes[batch.frame(PacketBatch.largestCount - left + $0)]) }
+    #expect(first + port.receiveAll() == frames(10).flatMap { [$0, $0] })
+    #expect(port.counters.drops.isEmpty)
+  }
+
   @Test("a packet is overtaken by the next, and follows in the end though none comes")
   func reordering() throws {
     let bench = try BenchPort()

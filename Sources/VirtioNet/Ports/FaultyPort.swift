@@ -45,6 +45,9 @@ public final class FaultyPort: PacketPort {
   private var outgoing = PacketBatch()
   /// What the port behind has given, before anything happens to it.
   private var incoming = PacketBatch()
+  /// What has come through to the card, and finds no room there yet. One packet may become three, for which a card's own
+  /// batch may lack room while it has some.
+  private var passed = PacketBatch()
   private var alarm = PortAlarm()
 
   /// - Parameters:
@@ -98,7 +101,7 @@ public final class FaultyPort: PacketPort {
     let now = clock()
     outgoingLane.release(to: &outgoing, now: now)
     if !outgoing.isEmpty { port.send(&outgoing) }
-    if incomingLane.isIdle, incoming.isEmpty {
+    if incomingLane.isIdle, incoming.isEmpty, passed.isEmpty {
       port.receive(into: &batch)
     } else {
       receiveBadly(into: &batch, now: now)
@@ -117,13 +120,13 @@ public final class FaultyPort: PacketPort {
 
   private func receiveBadly(into batch: inout PacketBatch, now: UInt64) {
     let count = batch.count
-    incomingLane.release(to: &batch, now: now)
     // That all of a batch is lost or late is no sign that there is nothing more.
     for _ in 0..<Self.batchesOfTurn {
       if incoming.isEmpty { port.receive(into: &incoming) }
-      guard !incoming.isEmpty else { return }
-      incomingLane.pass(&incoming, to: &batch, now: now)
-      guard batch.count == count else { return }
+      let isOver = incoming.isEmpty
+      incomingLane.pass(&incoming, to: &passed, now: now)
+      batch.takePackets(of: &passed)
+      guard batch.count == count, !isOver else { return }
     }
     alarm.set(now, now: now, control.timer)
   }
