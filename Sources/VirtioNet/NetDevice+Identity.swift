@@ -79,7 +79,14 @@ extension NetDevice {
 
   /// What the driver takes undone from now on.
   mutating func setTakenOffloads(_ offloads: Offloads) {
+    let takesLess = !offloads.isSuperset(of: settings.takenOffloads)
     settings.takenOffloads = offloads
     for port in ports { port.setGivenOffloads(offloads) }
+    guard takesLess else { return }
+    for lane in lanes {
+      // Packets in front of those that are half cut cannot be cut any more.
+      if lane.incomingFallback.hasMore { counters.drop(.notNegotiated, lane.dropIncoming()) }
+      adaptIncoming(lane)
+    }
   }
 }

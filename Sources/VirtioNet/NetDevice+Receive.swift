@@ -42,7 +42,7 @@ extension NetDevice {
     settings.pairCount = max(1, lanes.count { queues.isRunning($0.receiveQueue) })
   }
 
-  /// Asks the port for packets, and makes them what the driver can take.
+  /// Asks the port for packets.
   private mutating func fetch(_ lane: Lane) {
     // The first lane asks a port that all share, whose packets so stay in order.
     guard let port = lane.port, lane.pair < ports.count else {
@@ -56,7 +56,14 @@ extension NetDevice {
       noteFailure(of: lane, port)
       if !fields.isLinkUp { counters.drop(.linkDown, lane.dropIncoming()) }
     }
+    adaptIncoming(lane)
+  }
+
+  /// Makes what a lane has fetched what the driver can take, be it for another time since the driver takes less undone now.
+  mutating func adaptIncoming(_ lane: Lane) {
     lane.incomingFallback.adapt(&lane.incoming, from: .all, to: settings.takenOffloads)
+    // There is more to be had than the port knows of.
+    if lane.incomingFallback.hasMore { lane.isDry = false }
     if !lane.incomingFallback.drops.isEmpty { counters.drop(lane.incomingFallback.takeDrops()) }
   }
 

@@ -1,4 +1,4 @@
-/// What may be left undone in a frame for whoever gets it (5.1.3.1, 5.1.6.5.6).
+/// What may be left undone in a frame for whoever gets it (5.1.3.1, 5.1.6.5.8).
 public struct Offloads: OptionSet, Sendable {
   public let rawValue: UInt32
   public init(rawValue: UInt32) { self.rawValue = rawValue }

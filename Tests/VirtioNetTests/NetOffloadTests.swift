@@ -105,6 +105,36 @@ struct NetOffloadTests {
     #expect(bench.host.device.counters.receivedPackets == 150)
   }
 
+  @Test("5.1.6.5.8: what waits for buffers is cut for a driver that has meanwhile said that it takes nothing undone")
+  func fewerOffloads() throws {
+    let port = ScriptedPort()
+    var bench = try NetBench.card(port)
+    try bench.start(NetControlTests.all.subtracting([.netControlVLAN]))
+    let payload = (0..<60000).map { UInt8(truncatingIfNeeded: $0 / 61) }
+    port.waiting = [Large.all[0].packet(payload, size: 400)]
+    bench.host.wake()
+    #expect(port.waiting.isEmpty)
+    #expect(try bench.command([5, 0] + little(UInt64(0))) == 0)
+    #expect(joined(try received(&bench, bufferByteCount: 500, atOnce: 64)) == payload)
+    #expect(bench.host.device.counters.drops == [:])
+  }
+
+  @Test("5.1.6.5.8: what is half cut then is dropped and counted, and what comes next is cut as the driver says")
+  func fewerOffloadsHalfWay() throws {
+    let port = ScriptedPort()
+    var bench = try NetBench.card(port)
+    let features = NetControlTests.all.subtracting([.netControlVLAN, .netGuestTSO4])
+    try bench.start(features)
+    let payload = (0..<60000).map { UInt8(truncatingIfNeeded: $0 / 61) }
+    port.waiting = [Large.all[0].packet(payload, size: 400)]
+    bench.host.wake()
+    #expect(try bench.command([5, 0] + little(UInt64(0))) == 0)
+    #expect(bench.host.device.counters.drops == [.notNegotiated: 65], "64 segments, and the packet that they are of")
+    port.waiting = [Large.all[0].packet(Self.payload, size: 900)]
+    bench.host.wake()
+    #expect(joined(try received(&bench, bufferByteCount: 1600, atOnce: 60)) == Self.payload)
+  }
+
   @Test("5.1.6.4: a driver that takes everything undone gets the packet whole, over buffers that hold it")
   func whole() throws {
     for features in [[.version1], [.version1, .netMergeableBuffers]] as [Features] {
