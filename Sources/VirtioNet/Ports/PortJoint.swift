@@ -10,6 +10,9 @@ public final class PortJoint {
   private var toFirst = Way()
   /// Given by the joint to itself.
   private let sign: Eventfd
+  private let report: (PortError) -> Void
+  /// What has been told last.
+  private var reported: PortError?
 
   /// How many batches are carried each way in one call, so that none lasts for as long as packets come.
   private static var batchesOfTurn: Int { 16 }
@@ -20,8 +23,12 @@ public final class PortJoint {
     var fallback = OffloadFallback(.toPort)
   }
 
-  public init(_ first: any PacketPort, _ second: any PacketPort) throws(LinuxError) {
+  /// - Parameter report: told why one of the ports carries nothing any more, once for each reason.
+  public init(
+    _ first: any PacketPort, _ second: any PacketPort, report: @escaping (PortError) -> Void = { _ in }
+  ) throws(LinuxError) {
     sign = try Eventfd()
+    self.report = report
     self.first = first
     self.second = second
     first.setGivenOffloads(.all)
@@ -39,6 +46,22 @@ public final class PortJoint {
     let isDoneFirst = Self.carry(from: first, to: second, &toSecond)
     let isDoneSecond = Self.carry(from: second, to: first, &toFirst)
     if !isDoneFirst || !isDoneSecond { sign.signal() }
+    noteFailure()
+  }
+
+  /// Why one of the ports carries nothing any more; nil while both do.
+  public var failure: PortError? { first.failure ?? second.failure }
+
+  /// Packets that neither port was sent, since their headers were wrong, by reason. Ports count their own.
+  public var drops: [DropReason: UInt64] {
+    toSecond.fallback.drops.merging(toFirst.fallback.drops) { $0 &+ $1 }
+  }
+
+  private func noteFailure() {
+    let failure = failure
+    guard failure != reported else { return }
+    reported = failure
+    if let failure { report(failure) }
   }
 
   /// - Returns: false when there may be more.

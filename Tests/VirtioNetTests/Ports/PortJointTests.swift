@@ -38,4 +38,36 @@ struct PortJointTests {
     }
     #expect(sink.counters.sent == 50_000)
   }
+
+  @Test("a port that carries nothing any more is told of, once for each reason, whichever of the two it is")
+  func failures() throws {
+    let (one, other) = (ScriptedPort(), ScriptedPort())
+    var told: [PortError] = []
+    let joint = try PortJoint(one, other) { told.append($0) }
+    joint.carry()
+    #expect(told.isEmpty && joint.failure == nil)
+    other.failure = .disconnected("wire")
+    joint.carry()
+    joint.carry()
+    #expect(told == [.disconnected("wire")] && joint.failure == .disconnected("wire"))
+    other.failure = nil
+    joint.carry()
+    one.failure = .disconnected("wire")
+    joint.carry()
+    #expect(told == [.disconnected("wire"), .disconnected("wire")], "it had come back in between")
+  }
+
+  @Test("a packet whose header is wrong is dropped and counted, either way")
+  func drops() throws {
+    var header = NetHeader()
+    header.flags = .needsChecksum
+    header.checksumStart = 60
+    header.checksumOffset = 60
+    let (one, other) = (ScriptedPort(), ScriptedPort())
+    for port in [one, other] { port.waiting = [.init(header: header, frame: frame()), .init(frame: frame())] }
+    let joint = try PortJoint(one, other)
+    joint.carry()
+    #expect(one.sent.count == 1 && other.sent.count == 1)
+    #expect(joint.drops == [.badHeader: 2])
+  }
 }
