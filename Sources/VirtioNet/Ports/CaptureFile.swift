@@ -13,6 +13,7 @@ public final class CaptureFile {
   private let path: String
   private let file: FileDescriptor
   private let snapByteCount: Int
+  private let report: (PortError) -> Void
   /// How much of the file is whole blocks.
   private var byteCount = 0
   /// Blocks to be written, and where each of them ends.
@@ -23,19 +24,22 @@ public final class CaptureFile {
   /// - Parameters:
   ///   - path: of the file; one that is there is replaced.
   ///   - snapByteCount: how much of each frame is kept; all of it when nil.
-  public init(path: String, snapByteCount: Int? = nil) throws(PortError) {
+  ///   - report: told why nothing is captured any more.
+  public init(
+    path: String, snapByteCount: Int? = nil, report: @escaping (PortError) -> Void = { _ in }
+  ) throws(PortError) {
+    self.report = report
     self.path = path
     self.snapByteCount = max(1, min(snapByteCount ?? .max, PacketBatch.largestFrameByteCount))
+    blocks.reserveCapacity(512 << 10)
+    ends.reserveCapacity(PacketBatch.largestCount)
     do throws(LinuxError) {
       file = try FileDescriptor.open(path, for: .writing, creating: .emptied)
+      addSection()
+      try writeBlocks(1)
     } catch {
       throw .system("capture \(path)", error)
     }
-    blocks.reserveCapacity(512 << 10)
-    ends.reserveCapacity(PacketBatch.largestCount)
-    addSection()
-    write(1)
-    if let failure { throw failure }
   }
 
   /// Adds an interface.
@@ -55,20 +59,26 @@ public final class CaptureFile {
 
   /// Writes the first of the blocks that have been prepared, and forgets the others.
   func write(_ count: Int) {
+    do throws(LinuxError) {
+      try writeBlocks(count)
+    } catch {
+      let failure = PortError.system("capture \(path)", error)
+      self.failure = failure
+      report(failure)
+      // A block that was written in part would be found damaged. If not even this can be done, that is what remains.
+      _ = try? file.truncate(toByteCount: byteCount)
+    }
+  }
+
+  private func writeBlocks(_ count: Int) throws(LinuxError) {
     defer {
       blocks.removeAll(keepingCapacity: true)
       ends.removeAll(keepingCapacity: true)
     }
-    guard count > 0 else { return }
+    guard count > 0, failure == nil else { return }
     blocks.removeLast(blocks.count - ends[count - 1])
-    do throws(LinuxError) {
-      try file.writeAll(blocks, at: byteCount)
-      byteCount += blocks.count
-    } catch {
-      failure = .system("capture \(path)", error)
-      // A block that was written in part would be found damaged. If not even this can be done, that is what remains.
-      _ = try? file.truncate(toByteCount: byteCount)
-    }
+    try file.writeAll(blocks, at: byteCount)
+    byteCount += blocks.count
   }
 }
 

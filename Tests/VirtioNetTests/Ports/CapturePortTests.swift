@@ -92,7 +92,9 @@ private final class FewPort: PacketPort {
     let file = try MemoryFile.create(name: "capture", byteCount: 0, isResizable: true)
     let path = "/proc/self/fd/\(file.rawValue)"
     let inner = SinkPort()
-    let port = try CapturePort(inner, to: path)
+    var told: [PortError] = []
+    let capture = try CaptureFile(path: path) { told.append($0) }
+    let port = CapturePort(inner, to: capture)
     send([frame(1)], to: port)
     // F_ADD_SEALS with F_SEAL_GROW: from now on the file is full.
     try #require(fcntl(file.rawValue, 1033, 4) == 0)
@@ -101,6 +103,8 @@ private final class FewPort: PacketPort {
     #expect(port.captureFailure == .system("capture \(path)", error))
     #expect(port.failure == nil)
     #expect(send([frame(3)], to: port).isEmpty)
+    _ = CapturePort(SinkPort(), to: capture)
+    #expect(told == [.system("capture \(path)", error)], "once, and not of each packet")
     #expect(inner.counters.sent == 3)
     #expect(try blocks(path).count == 3)
   }
