@@ -6,6 +6,8 @@ struct NetInformation {
   let address: EthernetAddress
   let isLinkUp: Bool
   let counters: NetCounters
+  /// What its ports have dropped, by reason.
+  let portDrops: [DropReason: UInt64]
   let names: GuestNames
   let failure: PortError?
 
@@ -14,6 +16,7 @@ struct NetInformation {
     address = card.address
     isLinkUp = card.isLinkUp
     counters = card.counters
+    portDrops = card.ports.reduce(into: [:]) { $0.merge($1.counters.drops) { $0 &+ $1 } }
     names = card.names
     failure = card.failure
   }
@@ -38,27 +41,39 @@ struct NetInformation {
   private var cells: [String] {
     [
       isConnected ? "connected" : "none", "\(address)", texts.first ?? "-", isLinkUp ? "up" : "down",
-      "\(counters.receivedPackets)", "\(counters.transmittedPackets)", "\(counters.drops.values.reduce(0, +))",
+      "\(counters.receivedPackets)", "\(counters.transmittedPackets)",
+      "\(counters.drops.merging(portDrops) { $0 &+ $1 }.values.reduce(0, &+))",
     ]
   }
 
   private var texts: [String] { names.ipv4Texts + names.ipv6Texts }
 
   private var dropLines: [String] {
-    let drops = counters.drops.sorted { $0.key.rawValue < $1.key.rawValue }.map { "\($0.value) lost: \($0.key)" }
-    return drops + (failure.map { ["\($0)"] } ?? [])
+    counters.drops.lines("lost") + portDrops.lines("lost in the port") + (failure.map { ["\($0)"] } ?? [])
   }
 
   var json: JSON {
-    let drops = counters.drops.sorted { $0.key.rawValue < $1.key.rawValue }
-    return .object([
+    .object([
       ("connected", .bool(isConnected)), ("mac", .text("\(address)")),
       ("addresses", .array(texts.map { .text($0) })), ("link_up", .bool(isLinkUp)),
       ("received_packets", .number(counters.receivedPackets)), ("received_bytes", .number(counters.receivedBytes)),
       ("sent_packets", .number(counters.transmittedPackets)), ("sent_bytes", .number(counters.transmittedBytes)),
       ("commands", .number(counters.commands)), ("refused_commands", .number(counters.refusedCommands)),
-      ("drops", .object(drops.map { ("\($0.key)", .number($0.value)) })),
+      ("drops", counters.drops.json), ("port_drops", portDrops.json),
       ("failure", failure.map { .text("\($0)") } ?? .null),
     ])
+  }
+}
+
+extension [DropReason: UInt64] {
+  private var inOrder: [(key: DropReason, value: UInt64)] { sorted { $0.key.rawValue < $1.key.rawValue } }
+
+  /// One line for each reason.
+  func lines(_ what: String) -> [String] {
+    inOrder.map { "\($0.value) \(what): \($0.key)" }
+  }
+
+  fileprivate var json: JSON {
+    .object(inOrder.map { ("\($0.key)", .number($0.value)) })
   }
 }

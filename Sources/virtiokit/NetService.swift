@@ -109,6 +109,6 @@ final class NetService {
     let all = cards.map { card in
       card.device.update { NetInformation(isConnected: card.device.memory != nil, $0) }
     }
-    return asJSON ? "\(JSON.array(all.map(\.json)))\n" : NetInformation.table(all)
+    return asJSON ? "\(JSON.array(all.map(\.json)))\n" : NetInformation.table(all) + network.uplinkText
   }
 }

@@ -14,21 +14,25 @@ final class Network {
   private let rates: PacketRates
   private var brakes: [PortControl<PacketRates>] = []
   private var faults: [PortControl<PacketFaults>] = []
-  /// What the switch is plugged into.
-  private var uplink: PortJoint?
+  /// What the switch is plugged into, and by what.
+  private var uplink: (port: any PacketPort, joint: PortJoint)?
 
   init(_ command: NetCommand, loop: EventLoop) throws {
     name = command.port.optionText + (command.uplink.map { " with \($0.optionText)" } ?? "")
     learningSwitch = command.port == .learningSwitch ? LearningSwitch() : nil
-    capture = try command.capture.map { try CaptureFile(path: $0) }
+    capture = try command.capture.map { path in
+      try CaptureFile(path: path) { Terminal.complain("nothing is captured any more: \($0)") }
+    }
     rates = command.packetRates
     if let learningSwitch, let address = command.uplink {
-      let ports = try Self.open(address, count: 1)
-      let joint = try PortJoint(ports[0], learningSwitch.addPort(address.optionText))
+      let port = try Self.open(address, count: 1)[0]
+      let joint = try PortJoint(port, learningSwitch.addPort(address.optionText)) {
+        Terminal.complain("uplink: \($0)")
+      }
       for descriptor in joint.descriptors {
         try loop.watch(descriptor, for: [.readable, .writable, .onChange]) { joint.carry() }
       }
-      uplink = joint
+      uplink = (port, joint)
     }
   }
 
@@ -49,6 +53,14 @@ final class Network {
   /// Lets such things happen to packets, each way.
   func setFaults(_ new: PacketFaults) {
     for control in faults { control.settings = new }
+  }
+
+  /// What the uplink has lost, and why it carries nothing any more, a line for each.
+  var uplinkText: String {
+    guard let (port, joint) = uplink else { return "" }
+    let drops = port.counters.drops.merging(joint.drops) { $0 &+ $1 }
+    let lines = drops.lines("lost") + (joint.failure.map { ["\($0)"] } ?? [])
+    return lines.map { "uplink: \($0)\n" }.joined()
   }
 
   /// What the switch has learned, a line for each address.

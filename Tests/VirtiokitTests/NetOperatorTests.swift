@@ -81,13 +81,28 @@ import Testing
     #expect(text == expected)
   }
 
+  @Test("what the port has dropped is lost too, and told apart")
+  func portDrops() throws {
+    let network = LearningSwitch()
+    let port = try network.addPort("a")
+    network.removePorts(named: "a")
+    var batch = PacketBatch()
+    batch.append(SourcePort.smallFrame[...])
+    port.send(&batch)
+    let card = NetDevice(NetOptions(address: try #require(EthernetAddress("52:54:00:12:34:56"))), ports: [port])
+    let information = NetInformation(isConnected: true, card)
+    let text = NetInformation.table([information])
+    #expect(text.contains("  1\ncard 0: 1 lost in the port: port failed\n"))
+    #expect("\(information.json)".contains(#""drops": {}, "port_drops": {"port failed": 1}"#))
+  }
+
   @Test("JSON has the same, with losses by reason and null for a port that works")
   func json() throws {
     let card = try card()
     let expected = """
       {"connected": true, "mac": "52:54:00:12:34:56", "addresses": [], "link_up": true, "received_packets": 1234567, \
       "received_bytes": 0, "sent_packets": 0, "sent_bytes": 0, "commands": 0, "refused_commands": 0, \
-      "drops": {"too short": 1, "no buffers": 3}, "failure": null}
+      "drops": {"too short": 1, "no buffers": 3}, "port_drops": {}, "failure": null}
       """
     #expect("\(NetInformation(isConnected: true, card).json)" == expected)
   }
