@@ -64,6 +64,7 @@ struct Guest: ~Copyable {
     options.queueSize = 16
     options.mtu = 1500
     host = DeviceHost(NetDevice(options, ports: [port])) { _ in }
+    host.remind = { _ in }
     try host.attach(memory)
   }
 
@@ -173,6 +174,7 @@ struct Guest: ~Copyable {
     case 10: port.failure = .disconnected("fuzzed")
     case 11: port.failure = nil
     case 12: host.pause()
+    case 13: host.sendHeldNotifications()
     default: _ = host.resume()
     }
   }
