@@ -37,6 +37,9 @@ public final class ChildProcess: Sendable {
     case exit(Int32)
     /// By this signal.
     case signal(Int32)
+    /// In a way that somebody else has heard of: another wait in this program, or the kernel, because the program ignores
+    /// `SIGCHLD`.
+    case unknown
   }
 
   /// The number that the system knows the process by, until its end has been heard of.
@@ -168,7 +171,7 @@ extension ChildProcess {
   private func takeEnd() -> End {
     var status: Int32 = 0
     while unsafe waitpid(identifier, &status, 0) < 0 {
-      if errno != EINTR { break }
+      if errno != EINTR { return .unknown }
     }
     return status & 0x7F == 0 ? .exit(status >> 8 & 0xFF) : .signal(status & 0x7F)
   }
@@ -179,6 +182,7 @@ extension ChildProcess.End: CustomStringConvertible {
     switch self {
     case .exit(let status): "exited with status \(status)"
     case .signal(let number): "was ended by signal \(number)"
+    case .unknown: "has ended, nobody knows how"
     }
   }
 }

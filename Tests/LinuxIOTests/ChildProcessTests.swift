@@ -26,6 +26,14 @@ import Testing
     #expect(try ChildProcess(Self.shell, ["-c", "kill -USR1 $$"]).waitUntilExit() == .signal(SIGUSR1))
   }
 
+  @Test("an end that somebody else has taken is no success")
+  func takenEnd() throws {
+    let child = try ChildProcess(Self.shell, ["-c", "exit 3"])
+    var status: Int32 = 0
+    try #require(unsafe waitpid(child.identifier, &status, 0) == child.identifier)
+    #expect(child.waitUntilExit() == .unknown)
+  }
+
   @Test("a program that is not there is an error, not a child")
   func missing() {
     let error = LinuxError(call: "posix_spawn", subject: "/no/such", number: ENOENT)
