@@ -67,8 +67,8 @@ struct NetCommand: Command {
     options.flag("no-mergeable", &noMergeable, "let a received packet take one buffer only")
     options.flag("no-control", &noControl, "offer no control queue")
     options.value("capture", &capture, "write what passes the port to this pcapng file", placeholder: "PATH")
-    options.value("packet-rate", &packetsPerSecond, "how many packets a second are let through, each way; 0 for all")
-    options.value("bandwidth", &bandwidth, "how many bytes a second are let through, each way; 0 for all")
+    options.value("packet-rate", &packetsPerSecond, "how many packets a second each card may send, and get; 0 for all")
+    options.value("bandwidth", &bandwidth, "how many bytes a second each card may send, and get; 0 for all")
     options.value(
       "poll", &pollLimit,
       "how long to look for packets before sleeping, where it pays: up to 1ms, for a guest and a back-end that have "

@@ -16,7 +16,7 @@ enum NetOperatorCommand: Equatable {
   static let helpText = """
     link CARD up|down  plug the cable of a card in or out; cards are counted from 0: link 0 down
     announce CARD      tell the network where the guest is, as after a move: announce 0
-    rate PACKETS BYTES let through so many a second, each way: rate 1000 1M; 0 is without limit
+    rate PACKETS BYTES let each card send and get so many a second: rate 1000 1M; 0 is without limit
     fault WHAT CHANCE  let it happen to packets, each way; WHAT is nothing, loss, duplication, corruption, reordering or
                        delay, CHANCE from 0 to 1: fault loss 0.01
     table              what the switch has learned

@@ -39,10 +39,10 @@ final class Network {
   /// The ports of one card.
   func ports(_ card: Int, _ command: NetCommand) throws -> [any PacketPort] {
     guard let learningSwitch else {
-      return try Self.open(command.port, count: command.pairCount, command.pairThreads).map(dressed)
+      return try dressed(Self.open(command.port, count: command.pairCount, command.pairThreads))
     }
     let vlans = command.vlans.isEmpty ? PortVLANs.trunk : .access(UInt16(clamping: command.vlans[card]))
-    return [try dressed(learningSwitch.addPort("card \(card)", vlans))]
+    return try dressed([learningSwitch.addPort("card \(card)", vlans)])
   }
 
   /// Lets so many packets and bytes a second through, each way.
@@ -73,13 +73,16 @@ final class Network {
     }.joined()
   }
 
-  private func dressed(_ port: any PacketPort) throws -> any PacketPort {
-    let seen: any PacketPort = capture.map { CapturePort(port, to: $0) } ?? port
-    let braked = try RateLimitedPort(seen, rates)
-    let faulty = try FaultyPort(braked, seed: UInt64(faults.count))
-    brakes.append(braked.control)
-    faults.append(faulty.control)
-    return faulty
+  /// Puts in front of a card's ports what an operator may want there.
+  private func dressed(_ ports: [any PacketPort]) throws -> [any PacketPort] {
+    let seen = ports.map { port in capture.map { CapturePort(port, to: $0) } ?? port }
+    let braked = try RateLimitedPort.sharing(rates, among: seen)
+    brakes += braked.prefix(1).map(\.control)
+    return try braked.map { port in
+      let faulty = try FaultyPort(port, seed: UInt64(faults.count))
+      faults.append(faulty.control)
+      return faulty
+    }
   }
 
   private static func open(

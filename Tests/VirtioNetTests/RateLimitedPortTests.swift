@@ -38,6 +38,24 @@ import Testing
     #expect(bench.taken == Array(frames.prefix(15)))
   }
 
+  @Test("ports that share a rate have it together, each way, and a change is one for all")
+  func shared() throws {
+    let benches = [try BenchPort(), try BenchPort()]
+    let rates = PacketRates(outgoing: .init(packets: ten), incoming: .init(packets: ten))
+    let ports = try RateLimitedPort.sharing(rates, among: benches) { [clock] in clock.now }
+    for bench in benches { bench.waiting = Array(frames.prefix(20)) }
+    func carry() -> (sent: Int, received: Int) {
+      let received = ports.map { $0.receiveAll().count }.reduce(0, +)
+      for port in ports { port.sendAll(Array(frames.prefix(20))) }
+      return (benches.map(\.taken.count).reduce(0, +), received)
+    }
+    #expect(carry() == (5, 5))
+    clock.advance(.milliseconds(300))
+    #expect(carry() == (8, 3))
+    ports[1].control.settings = PacketRates()
+    #expect(carry() == (48, 32))
+  }
+
   @Test("bytes are limited by the frames' length")
   func bytes() throws {
     let bench = try BenchPort()

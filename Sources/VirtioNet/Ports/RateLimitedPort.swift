@@ -29,33 +29,48 @@ public struct PacketRates: Equatable, Sendable {
 /// A port behind a brake, for both directions apart. What is over a rate waits and is not dropped: outgoing packets with
 /// the card, and incoming ones in the port behind, but for one batch.
 public final class RateLimitedPort: PacketPort {
-  /// What is let through. A change starts with full buckets.
-  public let control: PortControl<PacketRates>
   private let port: any PacketPort
   private let group: DescriptorGroup
   private let clock: () -> UInt64
-  private var changeCount = 0
-  private var outgoingBrake: PacketBrake
-  private var incomingBrake: PacketBrake
+  private let brakes: PacketBrakes
   /// Those of the card's packets that may go, when not all may.
   private var outgoing = PacketBatch()
   /// What the port behind has given, and the card may not yet have.
   private var incoming = PacketBatch()
-  private var alarm = PortAlarm()
 
   public convenience init(_ port: any PacketPort, _ rates: PacketRates = PacketRates()) throws(LinuxError) {
     try self.init(port, rates, clock: { MonotonicClock.now })
   }
 
   /// - Parameter clock: what tokens flow by, in nanoseconds; the sign is given by the kernel's clock.
-  init(_ port: any PacketPort, _ rates: PacketRates, clock: @escaping () -> UInt64) throws(LinuxError) {
+  convenience init(_ port: any PacketPort, _ rates: PacketRates, clock: @escaping () -> UInt64) throws(LinuxError) {
+    try self.init(port, try PacketBrakes(rates), clock)
+  }
+
+  private init(_ port: any PacketPort, _ brakes: PacketBrakes, _ clock: @escaping () -> UInt64) throws(LinuxError) {
     self.port = port
     self.clock = clock
-    control = try PortControl(rates)
-    group = try DescriptorGroup(port.descriptor, control.timer.descriptor.rawValue)
-    outgoingBrake = PacketBrake(rates.outgoing)
-    incomingBrake = PacketBrake(rates.incoming)
+    self.brakes = brakes
+    group = try DescriptorGroup(port.descriptor, brakes.control.timer.descriptor.rawValue)
   }
+
+  /// Puts the ports of one card behind one brake, which lets so much through in all of them together. A sign for one is a
+  /// sign for all; they have one `control`.
+  public static func sharing(
+    _ rates: PacketRates, among ports: [any PacketPort]
+  ) throws(LinuxError) -> [RateLimitedPort] {
+    try sharing(rates, among: ports) { MonotonicClock.now }
+  }
+
+  static func sharing(
+    _ rates: PacketRates, among ports: [any PacketPort], clock: @escaping () -> UInt64
+  ) throws(LinuxError) -> [RateLimitedPort] {
+    let brakes = try PacketBrakes(rates)
+    return try ports.map { port throws(LinuxError) in try RateLimitedPort(port, brakes, clock) }
+  }
+
+  /// What is let through. A change starts with full buckets.
+  public var control: PortControl<PacketRates> { brakes.control }
 
   public var name: String { port.name }
 
@@ -68,17 +83,17 @@ public final class RateLimitedPort: PacketPort {
   public var descriptor: Int32? { group.descriptor.rawValue }
 
   public func send(_ batch: inout PacketBatch) {
-    adoptRates()
-    guard outgoingBrake.isOn, !batch.isEmpty else { return port.send(&batch) }
+    brakes.adoptRates()
+    guard brakes.outgoing.isOn, !batch.isEmpty else { return port.send(&batch) }
     let now = clock()
     var isBlocked = false
     while !batch.isEmpty, !isBlocked {
-      let count = outgoingBrake.take(batch, now: now)
+      let count = brakes.outgoing.take(batch, now: now)
       isBlocked = !sendFirst(count, of: &batch)
     }
     guard !batch.isEmpty else { return }
-    let delay = outgoingBrake.delay(of: batch.frame(0).count, now: now)
-    if delay > 0 { alarm.set(now &+ delay, now: now, control.timer) }
+    let delay = brakes.outgoing.delay(of: batch.frame(0).count, now: now)
+    if delay > 0 { brakes.alarm.set(now &+ delay, now: now, control.timer) }
   }
 
   /// Hands on packets whose tokens have been taken, and puts back the tokens of those that the port behind does not take.
@@ -100,12 +115,12 @@ public final class RateLimitedPort: PacketPort {
   }
 
   private func putBackTokens(_ range: Range<Int>, of batch: borrowing PacketBatch) {
-    for index in range { outgoingBrake.putBack(batch.frame(index).count) }
+    for index in range { brakes.outgoing.putBack(batch.frame(index).count) }
   }
 
   public func receive(into batch: inout PacketBatch) {
-    adoptRates()
-    guard incomingBrake.isOn || !incoming.isEmpty else { return port.receive(into: &batch) }
+    brakes.adoptRates()
+    guard brakes.incoming.isOn || !incoming.isEmpty else { return port.receive(into: &batch) }
     let now = clock()
     while true {
       // A batch that is not full is no sign that there is nothing more.
@@ -114,9 +129,9 @@ public final class RateLimitedPort: PacketPort {
       while !incoming.isEmpty {
         let byteCount = incoming.frame(0).count
         guard batch.hasRoom(for: byteCount) else { return }
-        let delay = incomingBrake.delay(of: byteCount, now: now)
-        guard delay == 0 else { return alarm.set(now &+ delay, now: now, control.timer) }
-        incomingBrake.take(byteCount, now: now)
+        let delay = brakes.incoming.delay(of: byteCount, now: now)
+        guard delay == 0 else { return brakes.alarm.set(now &+ delay, now: now, control.timer) }
+        brakes.incoming.take(byteCount, now: now)
         batch.append(packet: 0, of: incoming)
         incoming.removeFirst()
       }
@@ -126,12 +141,27 @@ public final class RateLimitedPort: PacketPort {
   public var counters: PortCounters { port.counters }
 
   public var failure: PortError? { port.failure }
+}
+
+/// The brakes of ports that share them, for both directions.
+private final class PacketBrakes {
+  let control: PortControl<PacketRates>
+  var outgoing: PacketBrake
+  var incoming: PacketBrake
+  var alarm = PortAlarm()
+  private var changeCount = 0
+
+  init(_ rates: PacketRates) throws(LinuxError) {
+    control = try PortControl(rates)
+    outgoing = PacketBrake(rates.outgoing)
+    incoming = PacketBrake(rates.incoming)
+  }
 
   /// Goes by the limits as they are now.
-  private func adoptRates() {
+  func adoptRates() {
     guard let rates = control.change(since: &changeCount) else { return }
-    outgoingBrake = PacketBrake(rates.outgoing)
-    incomingBrake = PacketBrake(rates.incoming)
+    outgoing = PacketBrake(rates.outgoing)
+    incoming = PacketBrake(rates.incoming)
     alarm.forget()
   }
 }
