@@ -25,26 +25,33 @@ final class Frontends<Device: VirtioDevice & ~Copyable> {
   private var session: Session<Device>?
   private var failure: VhostUserError?
 
-  /// - Parameter report: told what happens, on the loop's thread.
+  /// - Parameters:
+  ///   - name: what people are told that it is about, such as `card 0`; nothing when there is one device alone.
+  ///   - report: told what happens, on the loop's thread.
   init(
-    of device: ServedDevice<Device>, from entrance: Entrance, loop: EventLoop, offering features: ProtocolFeatures,
-    report: @escaping (Session<Device>.Event) -> Void
+    of device: ServedDevice<Device>, named name: String? = nil, from entrance: Entrance, loop: EventLoop,
+    offering features: ProtocolFeatures, report: @escaping (Session<Device>.Event) -> Void
   ) throws {
+    let complain = { (event: String) in Terminal.complain(name.map { "\($0): \(event)" } ?? event) }
+    let pass = { (event: Session<Device>.Event) in
+      report(event)
+      if let sentence = Self.sentence(on: event) { complain(sentence) }
+    }
     switch entrance {
     case .socket(let path):
       server = try Server(
         device, on: listener(at: path, option: "--socket-path"), loop: loop, offering: features
       ) { event in
         switch event {
-        case .connected: Terminal.complain("a front-end has connected")
-        case .session(let event): Self.pass(event, to: report)
-        case .refused(let error): Terminal.complain("a front-end cannot be served: \(error)")
+        case .connected: complain("a front-end has connected")
+        case .session(let event): pass(event)
+        case .refused(let error): complain("a front-end cannot be served: \(error)")
         }
       }
     case .connection(let number):
       let socket = try inheritedSocket(number)
       session = try Session(Connection(socket), device: device, loop: loop, offering: features) { [weak self] event in
-        Self.pass(event, to: report)
+        pass(event)
         guard case .ended(let error) = event else { return }
         self?.failure = error
         loop.stop()
@@ -52,13 +59,12 @@ final class Frontends<Device: VirtioDevice & ~Copyable> {
     }
   }
 
-  private static func pass(_ event: Session<Device>.Event, to report: (Session<Device>.Event) -> Void) {
-    report(event)
+  /// What people are told of an event, if anything.
+  private static func sentence(on event: Session<Device>.Event) -> String? {
     switch event {
-    case .attached: break
-    case .broken(let error): Terminal.complain("the guest's driver broke a queue: \(error)")
-    case .ended(let error):
-      Terminal.complain(error.map { "the front-end is turned away: \($0)" } ?? "the front-end has gone")
+    case .attached: nil
+    case .broken(let error): "the guest's driver broke a queue: \(error)"
+    case .ended(let error): error.map { "the front-end is turned away: \($0)" } ?? "the front-end has gone"
     }
   }
 

@@ -53,7 +53,9 @@ final class NetService {
     let entrance = Frontends<NetDevice>.Entrance(
       socketPath: command.socketPaths.isEmpty ? nil : command.socketPaths[number], descriptor: command.descriptor)
     if let entrance {
-      card.frontends = try Frontends(of: device, from: entrance, loop: loop, offering: .standard) { event in
+      card.frontends = try Frontends(
+        of: device, named: "card \(number)", from: entrance, loop: loop, offering: .standard
+      ) { event in
         // What came while nobody was there has been waiting.
         if case .attached = event { device.wake() }
       }
