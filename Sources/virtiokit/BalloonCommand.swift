@@ -47,6 +47,9 @@ struct BalloonCommand: Command {
   func validate() throws(OptionError) {
     guard !printCapabilities else { return }
     try SocketOptions(socketPaths: socketPath.map { [$0] } ?? [], descriptor: descriptor, control: control).check()
+    if let target, target.bytes < PageRuns.pageByteCount {
+      throw .rejected(option: "--target", value: target.optionText, reason: "a guest keeps a page of 4 KiB at least")
+    }
     if let interval = statisticsInterval, interval <= .zero {
       throw .rejected(
         option: "--statistics-interval", value: interval.optionText, reason: "the guest cannot be asked without pause")

@@ -37,6 +37,7 @@ final class BalloonService {
         of: device, from: entrance, loop: loop, offering: command.protocolFeatures
       ) { [unowned self] in take($0) }
     }
+    Terminal.complain("serving a balloon\(command.target.map { ", for guests to keep \($0)" } ?? "")")
     if let standardInput { console = try Console(standardInput, loop: loop) { [unowned self] in execute($0) } }
   }
 

@@ -56,6 +56,16 @@ private final class Operator {
     #expect(try balloon.say("inflate 16M", on: socket) == "no guest is connected: this holds for the next\nok\n")
   }
 
+  @Test("a target that leaves a guest less than a page is refused before anything is served", arguments: [0, 4095])
+  func target(bytes: UInt64) throws {
+    var command = BalloonCommand()
+    command.socketPath = "balloon.sock"
+    command.target = ByteCount(bytes: bytes)
+    #expect(throws: OptionError.self) { try command.validate() }
+    command.target = ByteCount(bytes: 4096)
+    try command.validate()
+  }
+
   @Test("a path that is taken, by a server or by a file, is named with what to do", arguments: [false, true])
   func pathInUse(isControl: Bool) throws {
     let first = try Operator()
