@@ -108,8 +108,11 @@ struct NetCommand: Command {
       throw .rejected(option: "--port", value: port.optionText, reason: "several cards need --port switch")
     }
     if let uplink {
-      guard port == .learningSwitch, uplink != .learningSwitch else {
+      guard port == .learningSwitch else {
         throw .rejected(option: "--uplink", value: uplink.optionText, reason: "it goes with --port switch alone")
+      }
+      guard uplink != .learningSwitch else {
+        throw .rejected(option: "--uplink", value: uplink.optionText, reason: "a switch cannot be plugged into itself")
       }
     }
     guard vlans.isEmpty || vlans.count == cardCount && port == .learningSwitch else {

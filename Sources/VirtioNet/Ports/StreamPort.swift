@@ -51,7 +51,7 @@ public final class StreamPort: PacketPort {
 
   /// Lets in who connects to an address, one peer after the other.
   public convenience init(listeningOn address: SocketAddress) throws(PortError) {
-    let name = "stream:\(address)"
+    let name = "listen:\(address)"
     let listener: Listener
     do throws(LinuxError) {
       var socket = try Socket(.stream, for: address)
