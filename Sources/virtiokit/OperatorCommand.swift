@@ -75,7 +75,7 @@ extension CommandError: CustomStringConvertible {
     case .wrongArguments(let usage): "it goes like this: \(usage)"
     case .noSize(let word): "\"\(word)\" is not \(ByteCount.expectation)"
     case .wouldShrink(let size, let present):
-      "the disk has \(present): to cut its end off, say resize \(size.optionText) shrink"
+      "the disk has \(present): to cut its end off, say resize \(size.description.filter { $0 != " " }) shrink"
     case .noCard(let number, let count):
       "there is no card \(number): they are 0 to \(count - 1)"
     case .looksLikeQcow2(let path):

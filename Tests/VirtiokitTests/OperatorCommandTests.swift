@@ -34,6 +34,14 @@ import Testing
     #expect(throws: CommandError.noSize(word)) { try OperatorCommand("balloon \(word)") }
   }
 
+  @Test("the command that an answer advises is understood", arguments: [1 << 30, 1_000_000_001])
+  func advice(bytes: UInt64) throws {
+    let size = ByteCount(bytes: bytes)
+    let answer = "\(CommandError.wouldShrink(size, from: .mebibytes(2048)))"
+    let command = try #require(answer.split(separator: ", say ").last)
+    #expect(try DiskCommand(String(command)) == .resize(size, mayShrink: true))
+  }
+
   @Test("every command that the help lists is understood")
   func help() throws {
     for line in OperatorCommand.helpText.split(separator: "\n") {
