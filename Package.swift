@@ -76,7 +76,7 @@ let testTargets: [Target] = [
     resources: [.copy("Fixtures")]),
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
-  tests("VirtiokitTests", uses: ["virtiokit", "Balloon", "VirtioNet", "LinuxIO", "Options"]),
+  tests("VirtiokitTests", uses: ["virtiokit", "Balloon", "VirtioBlk", "VirtioNet", "LinuxIO", "Options"]),
   tests("OptionsTests", uses: ["Options"]),
   tests(
     "SimulatedGuestTests",

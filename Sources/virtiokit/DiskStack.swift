@@ -32,30 +32,54 @@ struct DiskStack {
       options.connectionCount = command.connectionCount
       return try NBDStore(try NBDAddress(parsing: image), options: options)
     }
+    if command.format == nil, try looksLikeQcow2(image) { throw CommandError.looksLikeQcow2(image) }
     if let overlay = command.overlay { return try openOverlay(overlay, of: image, command.format ?? .raw) }
-    switch command.format ?? .raw {
-    case .raw:
-      if command.format == nil, try looksLikeQcow2(image) { throw CommandError.looksLikeQcow2(image) }
-      return try FileStore(path: image, isReadOnly: command.isReadOnly, unbuffered: command.isDirect)
-    case .qcow2: return try Qcow2Store(path: image, isReadOnly: command.isReadOnly)
+    return try naming(image) { () throws(StoreError) in
+      switch command.format ?? .raw {
+      case .raw: try FileStore(path: image, isReadOnly: command.isReadOnly, unbuffered: command.isDirect)
+      case .qcow2: try Qcow2Store(path: image, isReadOnly: command.isReadOnly)
+      }
+    }
+  }
+
+  /// Says which image it is that something is wrong with.
+  private static func naming<Result>(
+    _ path: String, _ body: () throws(StoreError) -> Result
+  ) throws(CommandError) -> Result {
+    do throws(StoreError) {
+      return try body()
+    } catch {
+      throw .image(path, error)
     }
   }
 
   /// A guest that is given such an image as it stands sees nothing of its disk, and soon destroys it.
-  private static func looksLikeQcow2(_ path: String) throws(LinuxError) -> Bool {
-    try FileDescriptor.open(path).readBytes(upTo: 4, at: 0) == Array("QFI".utf8) + [0xfb]
+  private static func looksLikeQcow2(_ path: String) throws(CommandError) -> Bool {
+    do throws(LinuxError) {
+      let file = try FileDescriptor.open(path, waits: false)
+      guard [.regularFile, .blockDevice].contains(try file.status.kind) else { return false }
+      return try file.readBytes(upTo: 4, at: 0) == Array("QFI".utf8) + [0xfb]
+    } catch {
+      throw .image(path, .system(error))
+    }
   }
 
   /// An overlay that is there already goes on with what it holds.
   private static func openOverlay(_ path: String, of image: String, _ format: ImageFormat) throws -> Qcow2Store {
     let full = try FileDescriptor.fullPath(of: image)
-    do throws(StoreError) {
-      let kind: Qcow2BackingFile.Format = format == .raw ? .raw : .qcow2
-      try Qcow2Store.create(path: path, backing: Qcow2BackingFile(path: full, format: kind))
-    } catch {
-      guard error.isFileThere else { throw error }
+    let overlay = try naming(path) { () throws(StoreError) in
+      do throws(StoreError) {
+        let kind: Qcow2BackingFile.Format = format == .raw ? .raw : .qcow2
+        try Qcow2Store.create(path: path, backing: Qcow2BackingFile(path: full, format: kind))
+      } catch {
+        guard error.isFileThere else { throw error }
+      }
+      return try Qcow2Store(path: path)
     }
-    return try Qcow2Store(path: path)
+    guard let backing = overlay.backingPath, try FileDescriptor.fullPath(of: backing) == full else {
+      throw CommandError.overlayOfAnother(path, standsOn: overlay.backingPath, image: image)
+    }
+    return overlay
   }
 }
 

@@ -1,4 +1,6 @@
+import LinuxIO
 import Options
+import VirtioBlk
 
 /// One line of what an operator wants of a running balloon.
 enum OperatorCommand: Equatable {
@@ -43,7 +45,11 @@ enum CommandError: Error, Equatable {
   case wrongArguments(String)
   case noSize(String)
   case wouldShrink(ByteCount, from: ByteCount)
+  /// An image that cannot be served as it was asked for.
+  case image(String, StoreError)
   case looksLikeQcow2(String)
+  /// An overlay that was made for another image, or for none.
+  case overlayOfAnother(String, standsOn: String?, image: String)
   case noCard(Int, of: Int)
   case noHost(String)
   case noBalloonSize(ByteCount)
@@ -78,6 +84,10 @@ extension CommandError: CustomStringConvertible {
       "the disk has \(present): to cut its end off, say resize \(size.description.filter { $0 != " " }) shrink"
     case .noCard(let number, let count):
       "there is no card \(number): they are 0 to \(count - 1)"
+    case .image(_, .system(let error)) where !error.subject.isEmpty: "\(error)"
+    case .image(let path, let error): "\(path): \(error)"
+    case .overlayOfAnother(let path, let backing, let image):
+      "\(path) is there already and stands on \(backing ?? "no image"), not on \(image): give --overlay another path"
     case .looksLikeQcow2(let path):
       "\(path) looks like a qcow2 image: say --format qcow2, or --format raw to serve it as it is"
     case .noHost(let name): "\(name) has no address: no machine of this name is known here"

@@ -3,10 +3,9 @@ enum Qcow2Backing: Sendable {
   case raw(ImageFile)
   case qcow2(Qcow2Store)
 
-  /// Opens the image that a header names, if it names one.
-  init?(of header: Qcow2Header, path: String, above: [String]) throws(StoreError) {
-    guard let name = header.backingName else { return nil }
-    let place = try Self.path(name, besides: path)
+  /// Opens the image that the header at `path` names, if it names one.
+  init?(of header: Qcow2Header, at path: String, above: [String] = []) throws(StoreError) {
+    guard let place = try Self.path(of: header, at: path) else { return nil }
     let chain = above + [path]
     guard !chain.contains(place) else { throw .image(.backingLoop(place)) }
     guard chain.count < Qcow2Store.largestChainDepth else {
@@ -28,8 +27,10 @@ enum Qcow2Backing: Sendable {
     }
   }
 
-  /// A relative path begins where the image is. Names that begin with a protocol are not paths, nor are descriptions.
-  private static func path(_ name: String, besides image: String) throws(StoreError) -> String {
+  /// The path that the header of `image` names, if any; a relative one begins where the image is. Names that begin with a
+  /// protocol are not paths, nor are descriptions.
+  static func path(of header: Qcow2Header, at image: String) throws(StoreError) -> String? {
+    guard let name = header.backingName else { return nil }
     if name.hasPrefix("/") { return name }
     let path = name.hasPrefix("file:") ? String(name.dropFirst(5)) : name
     guard !path.isEmpty, !path.prefix(while: { $0 != "/" }).contains(":"), !path.contains("\0") else {

@@ -36,7 +36,7 @@ extension Qcow2Store {
     var header = try options.header
     header.backingName = backing?.path
     header.backingFormat = backing?.format.rawValue
-    let base = try Qcow2Backing(of: header, path: path, above: [])
+    let base = try Qcow2Backing(of: header, at: path)
     let size = byteCount ?? base.map { ($0.byteCount + 511) & ~511 } ?? 0
     guard size % 512 == 0, size <= Qcow2Header.largestL1ByteCount / 8 * header.layout.l2ReachByteCount else {
       throw .illegalSize(size)

@@ -15,6 +15,8 @@ public final class Qcow2Store: BlockStore {
   public static let largestChainDepth = 8
 
   public let limits: BlockLimits
+  /// The path of the image that this one stands on; nil if it stands on none.
+  public let backingPath: String?
 
   let file: ImageFile
   let backing: Qcow2Backing?
@@ -41,7 +43,8 @@ public final class Qcow2Store: BlockStore {
     layout = header.layout
     size = Atomic(header.byteCount & ~511)
     opensReadOnly = isReadOnly
-    backing = try Qcow2Backing(of: header, path: path, above: above)
+    backingPath = try Qcow2Backing.path(of: header, at: path)
+    backing = try Qcow2Backing(of: header, at: path, above: above)
     tables = Mutex(try Qcow2Tables(header, of: file))
     changes = Mutex(Qcow2Changes(header))
     limits = Self.limits(header, isReadOnly: isReadOnly)
