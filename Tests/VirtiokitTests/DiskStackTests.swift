@@ -1,4 +1,5 @@
 import Foundation
+import LinuxIO
 import Options
 import Testing
 import VirtioBlk
@@ -72,6 +73,20 @@ import VirtioBlk
     }
     #expect(complaint == .looksLikeQcow2(path("base.qcow2")))
     #expect(!FileManager.default.fileExists(atPath: path("mine.qcow2")))
+  }
+
+  @Test("a named pipe is no image, and nobody waits for its other end", arguments: [nil] + ImageFormat.allCases)
+  func namedPipe(format: ImageFormat?) throws {
+    defer { try? FileManager.default.removeItem(at: directory) }
+    try #require(ChildProcess.run("/bin/sh", ["-c", "mkfifo '\(path("pipe"))'"]).end == .exit(0))
+    for isReadOnly in [true, false] {
+      let complaint = complaint {
+        $0.image = path("pipe")
+        $0.format = format
+        $0.isReadOnly = isReadOnly
+      }
+      #expect(complaint != nil)
+    }
   }
 
   @Test("what is wrong with an image is said with its path")

@@ -20,10 +20,11 @@ public final class FileStore: BlockStore {
   public init(path: String, isReadOnly: Bool = false, unbuffered: Bool = false) throws(StoreError) {
     let access: FileDescriptor.Access = isReadOnly ? .reading : .readingAndWriting
     let file = try system { () throws(LinuxError) in
-      try FileDescriptor.open(path, for: access, unbuffered: unbuffered)
+      // A named pipe is no image, and nobody has its other end.
+      try FileDescriptor.open(path, for: access, unbuffered: unbuffered, waits: false)
     }
     if unbuffered {
-      buffered = try system { () throws(LinuxError) in try FileDescriptor.open(path, for: access) }
+      buffered = try system { () throws(LinuxError) in try FileDescriptor.open(path, for: access, waits: false) }
     } else {
       buffered = nil
     }

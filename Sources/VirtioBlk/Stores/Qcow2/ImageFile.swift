@@ -41,7 +41,8 @@ final class ImageFile: Sendable {
 
   convenience init(path: String, isWritable: Bool, gate: Gate? = nil) throws(StoreError) {
     let descriptor = try system { () throws(LinuxError) in
-      try FileDescriptor.open(path, for: isWritable ? .readingAndWriting : .reading)
+      // A named pipe is no image, and nobody has its other end.
+      try FileDescriptor.open(path, for: isWritable ? .readingAndWriting : .reading, waits: false)
     }
     try self.init(descriptor, gate: gate)
   }
