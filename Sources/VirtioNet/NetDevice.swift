@@ -51,6 +51,13 @@ public struct NetDevice: ~Copyable, VirtioDevice {
     reset()
   }
 
+  /// What the driver was told has gone still goes, as far as there is room for it: a card may end in the middle of traffic,
+  /// when another has taken over its state.
+  deinit {
+    var counters = counters
+    for lane in lanes { lane.letGoOutgoing(&counters, isLinkUp: fields.isLinkUp) }
+  }
+
   public let offeredFeatures: Features
 
   /// Pairs of receive and transmit queues, and a control queue behind the last pair that is in use.
