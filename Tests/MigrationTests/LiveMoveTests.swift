@@ -167,6 +167,41 @@ import Testing
     #expect(convergence.expectedSeconds(for: 100 << 20) == 0.5)
   }
 
+  @Test("passes that are each too short to measure are measured together")
+  func shortPasses() {
+    var convergence = Convergence(policy(10))
+    // Much that was zero and little that was sent: 1 MiB/s.
+    #expect(convergence.next(sentByteCount: 1 << 20, seconds: 1, remaining: 512 << 10) == .pass(share: 1))
+    // In truth the connection takes 512 MiB/s.
+    var step = Convergence.Step.pass(share: 1)
+    for _ in 0..<20 where step != .stop {
+      step = convergence.next(sentByteCount: 512 << 10, seconds: 0.001, remaining: 512 << 10)
+    }
+    #expect(step == .stop)
+  }
+
+  @Test("a guest of which nothing could be sent has a failure that can be told")
+  func noRate() {
+    var convergence = Convergence(policy(10, passes: 1))
+    #expect(convergence.next(sentByteCount: 0, seconds: 1, remaining: 4096) == .fail)
+    #expect(convergence.failure(remaining: 4096).contains("would stand still unknown ms at 0 MB/s"))
+  }
+
+  @Test("a downtime of less than nothing is one of nothing")
+  func negativeLimit() {
+    var convergence = Convergence(policy(-1))
+    #expect(convergence.next(sentByteCount: 1 << 20, seconds: 1, remaining: 0) == .stop)
+  }
+
+  @Test("no more passes are made than a destination takes, whatever is allowed")
+  func mostPasses() {
+    var convergence = Convergence(policy(0, passes: .max))
+    for _ in 1..<9999 {
+      #expect(convergence.next(sentByteCount: 1 << 20, seconds: 1, remaining: 4096) == .pass(share: 1))
+    }
+    #expect(convergence.next(sentByteCount: 1 << 20, seconds: 1, remaining: 4096) == .fail)
+  }
+
   @Test("nothing left means no downtime, even at no rate at all")
   func nothing() {
     var convergence = Convergence(policy(0))
