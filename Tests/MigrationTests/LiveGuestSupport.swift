@@ -79,14 +79,17 @@ struct LiveMove {
 func moveLive(
   _ guest: ScriptedGuest, over links: TestLinks, policy: MigrationPolicy = MigrationPolicy(verifies: true),
   unless cancellation: Cancellation? = nil, limits: DestinationLimits = limits,
-  watch: (MigrationEvent) -> Void = { _ in }
+  watch: (MigrationEvent) -> Void = { _ in },
+  makeMemory: @escaping @Sendable (GuestDescription) throws(GuestMemoryError) -> GuestMemory = {
+    (description) throws(GuestMemoryError) in try description.makeMemory()
+  }
 ) throws -> LiveMove {
   let received = try Handover<Outcome<Move.Arrived>>()
   let thread = try Thread(name: "destination") {
     received.put(
       outcome { () throws(MigrationError) in
         var destination = Destination(links.destination, producer: "destination", limits: limits)
-        let guest = try destination.receive()
+        let guest = try destination.receive(makeMemory: makeMemory)
         return Move.Arrived(guest: guest, report: try destination.confirm())
       })
     links.destination.shutDown()

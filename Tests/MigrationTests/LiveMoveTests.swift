@@ -48,6 +48,50 @@ import Testing
     for range in SampleGuest.regions { #expect(try bytes(arrived, range) == bytes(sample.memory, range)) }
   }
 
+  @Test("pages that become zero within a huge page of the destination are zero there", .enabled(if: hasHugePages))
+  func hugePages() throws {
+    let memory = try GuestMemory(byteCount: 8 << 20)
+    try memory.write(bytes: [UInt8](repeating: 9, count: 6 << 20), at: address(0))
+    // A whole huge page goes, parts of two more, and a part of one that was never there.
+    let zeros = [pages(1, 3), pages(500, 530), pages(1500, 40)]
+    let guest = ScriptedGuest(
+      SampleGuest(memory: memory, state: [1]),
+      [ScriptedGuest.Act(ranges: zeros) { (memory) in for range in zeros { try memory.clear(range) } }])
+    let move = try moveLive(
+      guest, over: TestLinks(), policy: MigrationPolicy(downtimeLimit: Self.never, verifies: true),
+      makeMemory: { (description) throws(GuestMemoryError) in try description.makeMemory(hugePages: true) })
+    #expect(move.source.value?.isVerified == true)
+    let arrived = try #require(move.destination.value).guest.memory
+    #expect(
+      try arrived.residentRanges() == [
+        GuestRange(start: address(0), byteCount: 2 << 20), GuestRange(start: address(4 << 20), byteCount: 2 << 20),
+      ])
+    #expect(try bytes(arrived, arrived.regions[0].range) == bytes(memory, memory.regions[0].range))
+  }
+
+  @Test("a page that becomes zero before the destination has got round to it takes no memory there", arguments: 0..<20)
+  func zeroAtOnce(round: Int) throws {
+    let memory = try GuestMemory(byteCount: 8 << 20)
+    // Many short runs, which keep those behind that prepare memory.
+    for page in stride(from: 0, to: UInt64(2048), by: 2) { try memory.write(UInt8(1), at: address(page * 4096)) }
+    let all = memory.regions[0].range
+    let guest = ScriptedGuest(SampleGuest(memory: memory, state: [1]), [.discard(all)])
+    let move = try moveLive(guest, over: TestLinks(), policy: MigrationPolicy(downtimeLimit: Self.never))
+    #expect(try #require(move.destination.value).guest.memory.residentRanges() == [])
+  }
+
+  @Test("what is given back after the first pass has begun is named as zero, and gets no memory by being looked at")
+  func sweep() throws {
+    let memory = try SampleGuest().memory
+    var sweep = try PageSweep(memory)
+    let given = pages(0x40000 + 150, 100)
+    try memory.discard(given)
+    var runs: [PageRun] = []
+    while case let next = try sweep.next(), !next.isEmpty { runs += next }
+    #expect(runs.contains(PageRun(start: given.start, pageCount: 100, isZero: true)))
+    #expect(try memory.residentRanges(in: given) == [])
+  }
+
   @Test("a guest that does nothing is stopped after one pass")
   func idle() throws {
     let move = try moveLive(ScriptedGuest(SampleGuest()), over: TestLinks())
@@ -138,9 +182,15 @@ import Testing
     let move = try moveLive(guest, over: links)
     #expect(move.source.error?.sourceMayRun == !whileGivingAway)
     #expect(move.guest.calls.contains(.resume) == !whileGivingAway)
+    #expect((move.guest.calls.last { $0 != .end } == .slowDown(1)) == !whileGivingAway)
     #expect(move.destination.error == nil || !whileGivingAway)
   }
 }
+
+/// Without them the test that needs huge pages is shown as skipped; as root: `sysctl -w vm.nr_hugepages=64`.
+private let hasHugePages =
+  (try? GuestMemory(byteCount: 8 << 20, hugePages: true).populate(GuestRange(start: address(0), byteCount: 8 << 20)))
+  == true
 
 @Suite("Migration: convergence") struct ConvergenceTests {
   private func policy(_ milliseconds: Int, passes: Int = 100) -> MigrationPolicy {
