@@ -37,7 +37,8 @@ extension GuestMemory {
       guard let part = found?.clamped(to: next..<bytes.upperBound) else { return }
       for start in stride(from: part.lowerBound, to: part.upperBound, by: Self.zeros.count) {
         let piece = region.guestRange(of: start..<min(start + Self.zeros.count, part.upperBound))
-        try write(bytes: Array(Self.zeros.prefix(Int(piece.byteCount))), at: piece.start)
+        let isShort = piece.byteCount < UInt64(Self.zeros.count)
+        try write(bytes: isShort ? Array(Self.zeros.prefix(Int(piece.byteCount))) : Self.zeros, at: piece.start)
       }
       next = part.upperBound
     }

@@ -69,6 +69,19 @@ import Testing
     #expect(try bytes(arrived, arrived.regions[0].range) == bytes(memory, memory.regions[0].range))
   }
 
+  @Test("once the threads that prepare memory are told to end, no page gets any by them", arguments: [1, 3])
+  func prepared(threadCount: Int) throws {
+    let memory = try GuestMemory(byteCount: 16 << 20)
+    for _ in 0..<20 {
+      let populator = try Populator.start(memory, threadCount: threadCount)
+      try populator.add((0..<64).map { pages($0 * 64, 64) })
+      populator.finish()
+      try memory.discard(memory.regions[0].range)
+      try populator.add([pages(0, 64)])
+      for _ in 0..<20 { #expect(try memory.residentRanges() == []) }
+    }
+  }
+
   @Test("a page that becomes zero before the destination has got round to it takes no memory there", arguments: 0..<20)
   func zeroAtOnce(round: Int) throws {
     let memory = try GuestMemory(byteCount: 8 << 20)
@@ -169,6 +182,33 @@ import Testing
     #expect(report.seconds >= Double(bytes - 1 << 20) / Double(8 << 20) - 0.001)
   }
 
+  @Test(
+    "whatever a guest cannot do, and whenever the move is called off, it runs on as before", arguments: [false, true])
+  func interrupted(isCalledOff: Bool) throws {
+    func guest() throws -> ScriptedGuest { ScriptedGuest(try SampleGuest(), [.fill(pages(1, 2), with: 1)]) }
+    let policy = MigrationPolicy(downtimeLimit: Self.never, slowsDown: true, forecasts: true, verifies: true)
+    let whole = try moveLive(guest(), over: TestLinks(), policy: policy)
+    #expect(whole.source.error == nil && whole.guest.calls.filter { $0 == .pause }.count == 1)
+    // To begin, two looks at its writes, one after each pass, to stop, and a last look.
+    #expect(whole.guest.questionCount >= 6)
+    for moment in 0..<whole.guest.questionCount {
+      let cancellation = try Cancellation()
+      let reason = isCalledOff ? MigrationError.cancelled : .guest("it cannot")
+      var guest = try guest()
+      guest.interrupt = { (number) throws(MigrationError) in
+        guard number == moment else { return }
+        if isCalledOff { cancellation.cancel() } else { throw reason }
+      }
+      let move = try moveLive(guest, over: TestLinks(), policy: policy, unless: cancellation)
+      let calls = move.guest.calls
+      func count(_ call: ScriptedGuest.Call) -> Int { calls.filter { $0 == call }.count }
+      #expect(move.source.error == reason, "moment \(moment)")
+      #expect(move.destination.error == .peerFailed(reason.description), "moment \(moment)")
+      #expect(count(.end) == 1 && count(.resume) == count(.pause), "moment \(moment): \(calls)")
+      #expect(calls.last { $0 != .end } == .slowDown(1), "moment \(moment): \(calls)")
+    }
+  }
+
   @Test("a guest that was stopped and cannot be moved runs on", arguments: [false, true])
   func failsLate(whileGivingAway: Bool) throws {
     let guest = ScriptedGuest(try SampleGuest())
@@ -191,103 +231,3 @@ import Testing
 private let hasHugePages =
   (try? GuestMemory(byteCount: 8 << 20, hugePages: true).populate(GuestRange(start: address(0), byteCount: 8 << 20)))
   == true
-
-@Suite("Migration: convergence") struct ConvergenceTests {
-  private func policy(_ milliseconds: Int, passes: Int = 100) -> MigrationPolicy {
-    MigrationPolicy(downtimeLimit: .milliseconds(milliseconds), mostPasses: passes)
-  }
-
-  @Test("the guest is stopped as soon as what is left fits the downtime at the measured rate")
-  func fits() {
-    var convergence = Convergence(policy(100))
-    // 1 GB/s: 100 MB fit, a byte more does not.
-    #expect(convergence.next(sentByteCount: 1_000_000_000, seconds: 1, remaining: 100_000_001) == .pass(share: 1))
-    var other = Convergence(policy(100))
-    #expect(other.next(sentByteCount: 1_000_000_000, seconds: 1, remaining: 100_000_000) == .stop)
-  }
-
-  @Test("a rate follows the passes, and one too short to measure does not change it")
-  func rate() {
-    var convergence = Convergence(policy(0))
-    _ = convergence.next(sentByteCount: 100 << 20, seconds: 1, remaining: 1 << 30)
-    _ = convergence.next(sentByteCount: 300 << 20, seconds: 1, remaining: 1 << 30)
-    #expect(convergence.rate == Double(200 << 20))
-    _ = convergence.next(sentByteCount: 4096, seconds: 0.000_001, remaining: 1 << 30)
-    #expect(convergence.rate == Double(200 << 20))
-    #expect(convergence.expectedSeconds(for: 100 << 20) == 0.5)
-  }
-
-  @Test("passes that are each too short to measure are measured together")
-  func shortPasses() {
-    var convergence = Convergence(policy(10))
-    // Much that was zero and little that was sent: 1 MiB/s.
-    #expect(convergence.next(sentByteCount: 1 << 20, seconds: 1, remaining: 512 << 10) == .pass(share: 1))
-    // In truth the connection takes 512 MiB/s.
-    var step = Convergence.Step.pass(share: 1)
-    for _ in 0..<20 where step != .stop {
-      step = convergence.next(sentByteCount: 512 << 10, seconds: 0.001, remaining: 512 << 10)
-    }
-    #expect(step == .stop)
-  }
-
-  @Test("a guest of which nothing could be sent has a failure that can be told")
-  func noRate() {
-    var convergence = Convergence(policy(10, passes: 1))
-    #expect(convergence.next(sentByteCount: 0, seconds: 1, remaining: 4096) == .fail)
-    #expect(convergence.failure(remaining: 4096).contains("would stand still unknown ms at 0 MB/s"))
-  }
-
-  @Test("a downtime of less than nothing is one of nothing")
-  func negativeLimit() {
-    var convergence = Convergence(policy(-1))
-    #expect(convergence.next(sentByteCount: 1 << 20, seconds: 1, remaining: 0) == .stop)
-  }
-
-  @Test("no more passes are made than a destination takes, whatever is allowed")
-  func mostPasses() {
-    var convergence = Convergence(policy(0, passes: .max))
-    for _ in 1..<9999 {
-      #expect(convergence.next(sentByteCount: 1 << 20, seconds: 1, remaining: 4096) == .pass(share: 1))
-    }
-    #expect(convergence.next(sentByteCount: 1 << 20, seconds: 1, remaining: 4096) == .fail)
-  }
-
-  @Test("nothing left means no downtime, even at no rate at all")
-  func nothing() {
-    var convergence = Convergence(policy(0))
-    #expect(convergence.next(sentByteCount: 0, seconds: 0, remaining: 0) == .stop)
-  }
-}
-
-@Suite("Migration: lists of ranges") struct RangeListTests {
-  @Test("pieces and unions hold the same pages as sets of pages do", arguments: 0..<UInt64(50))
-  func sets(seed: UInt64) {
-    var generator = SeededGenerator(seed: seed)
-    let (left, right) = (generator.ranges(), generator.ranges())
-    let (leftPages, rightPages) = (numbers(left), numbers(right))
-    let pieces = left.pieces(resident: right)
-    #expect(numbers(pieces.map(\.range)) == leftPages)
-    #expect(numbers(pieces.filter(\.isResident).map(\.range)) == leftPages.filter(Set(rightPages).contains))
-    #expect(numbers(left.union(right)) == Array(Set(leftPages).union(rightPages)).sorted())
-  }
-
-  private func numbers(_ ranges: [GuestRange]) -> [UInt64] {
-    ranges.flatMap { (range) in
-      (0..<range.byteCount / pageByteCount).map { range.start.rawValue / pageByteCount + $0 }
-    }
-  }
-}
-
-extension SeededGenerator {
-  /// Some ranges of whole pages in rising order, some of them neighbours.
-  fileprivate mutating func ranges() -> [GuestRange] {
-    var (ranges, free) = ([GuestRange](), UInt64(0))
-    for _ in 0..<UInt64.random(in: 0...12, using: &self) {
-      let start = free + .random(in: 0...3, using: &self)
-      let count = UInt64.random(in: 1...4, using: &self)
-      ranges.append(pages(start, count))
-      free = start + count
-    }
-    return ranges
-  }
-}
