@@ -7,7 +7,10 @@ import Testing
 /// Two passes over what a guest has written follow the first: one with new data, one with zeros and a page given back.
 @Suite("Migration: faults while a guest runs") struct LiveFaultTests {
   private static let (written, zeroed, given) = (pages(0x40000 + 100, 60), pages(40, 8), pages(0x40000 + 200, 16))
-  private static let policy = MigrationPolicy(downtimeLimit: .zero, verifies: true)
+
+  private func policy(compresses: Bool) -> MigrationPolicy {
+    MigrationPolicy(downtimeLimit: .zero, compresses: compresses, verifies: true)
+  }
 
   /// Short, as some faults leave both sides waiting.
   private let limits = DestinationLimits(mostMemory: 16 << 20, time: .milliseconds(150))
@@ -29,19 +32,20 @@ import Testing
     return ScriptedGuest(sample, [.fill(Self.written, with: 1), last])
   }
 
-  private func messageCounts() throws -> (source: Int, destination: Int) {
+  private func messageCounts(compresses: Bool) throws -> (source: Int, destination: Int) {
     let links = try TestLinks()
-    let move = try moveLive(guest(), over: links, policy: Self.policy)
+    let move = try moveLive(guest(), over: links, policy: policy(compresses: compresses))
     #expect(move.source.value?.passCount == 3)
     return (links.source.messageCount, links.destination.messageCount)
   }
 
-  @Test("whatever happens to a message of the source, one side has the guest", arguments: Fault.allCases)
-  func sourceMessages(fault: Fault) throws {
-    let count = try messageCounts().source
+  @Test(
+    "whatever happens to a message of the source, one side has the guest", arguments: Fault.allCases, [false, true])
+  func sourceMessages(fault: Fault, compresses: Bool) throws {
+    let count = try messageCounts(compresses: compresses).source
     for index in 0..<count {
       let links = try TestLinks(source: { $0 == index ? fault.steps($1) : nil })
-      let move = try moveLive(guest(), over: links, policy: Self.policy, limits: limits)
+      let move = try moveLive(guest(), over: links, policy: policy(compresses: compresses), limits: limits)
       let isCommit = index == count - 1
       try check(move, isLastWord: isCommit, "\(fault) of the source's message \(index)")
       // With these two the source may have sent the commit before it meets the fault of the message before.
@@ -50,12 +54,14 @@ import Testing
     }
   }
 
-  @Test("whatever happens to a message of the destination, one side has the guest", arguments: Fault.allCases)
-  func destinationMessages(fault: Fault) throws {
-    let count = try messageCounts().destination
+  @Test(
+    "whatever happens to a message of the destination, one side has the guest", arguments: Fault.allCases,
+    [false, true])
+  func destinationMessages(fault: Fault, compresses: Bool) throws {
+    let count = try messageCounts(compresses: compresses).destination
     for index in 0..<count {
       let links = try TestLinks(destination: { $0 == index ? fault.steps($1) : nil })
-      let move = try moveLive(guest(), over: links, policy: Self.policy, limits: limits)
+      let move = try moveLive(guest(), over: links, policy: policy(compresses: compresses), limits: limits)
       try check(move, isLastWord: index >= count - 2, "\(fault) of the destination's message \(index)")
     }
   }

@@ -61,7 +61,7 @@ struct TrackedMoveTests {
       let policy = MigrationPolicy(
         downtimeLimit: .milliseconds(1), mostBytesPerSecond: round % 5 == 4 ? 40 << 20 : nil,
         mostPasses: .random(in: 1...8, using: &generator), slowsDown: true, stopsAnyway: true,
-        forecasts: round % 8 == 7)
+        compresses: round % 2 == 1, forecasts: round % 8 == 7)
       let move = try move(guest, policy)
       let what: Comment = "VIRTIOKIT_SEED=\(generator.seed), round \(round)"
       try checkSame(#require(move.destination.value, what).guest.memory, guest.memory, what)
