@@ -69,6 +69,21 @@ extension GuestMemory {
     }
     return ranges
   }
+
+  /// The parts of a range that have host memory behind them; of a region with huge pages all of its part, as to ask for
+  /// them costs as much as for those of the whole file.
+  public func residentRanges(in range: GuestRange) throws(GuestMemoryError) -> [GuestRange] {
+    var ranges: [GuestRange] = []
+    for region in regions {
+      guard let part = region.range.overlap(range) else { continue }
+      if region.backingPageByteCount > 4096 {
+        ranges.append(part)
+      } else {
+        try system { () throws(LinuxError) in try region.forEachResidentPart(of: part) { ranges.append($0) } }
+      }
+    }
+    return ranges
+  }
 }
 
 /// Files of huge pages that regions lie in, each of which may have several.
@@ -109,8 +124,13 @@ extension MemoryRegion {
 
   func forEachResidentPart(_ body: (GuestRange) -> Void) throws(LinuxError) {
     if let status = try hugePageFile { return try forEachResidentPart(of: status, body) }
-    let end = mappingOffset + Int(range.byteCount)
-    var next = mappingOffset
+    try forEachResidentPart(of: range, body)
+  }
+
+  /// Of a part of the region, which has pages of 4 KiB.
+  fileprivate func forEachResidentPart(of part: GuestRange, _ body: (GuestRange) -> Void) throws(LinuxError) {
+    var next = hostOffset(of: part.start)
+    let end = next + Int(part.byteCount)
     while next < end, let part = try nextResident(from: next, before: end) {
       let start = range.start.rawValue + UInt64(part.lowerBound - mappingOffset)
       body(GuestRange(start: GuestAddress(start), byteCount: UInt64(part.count)))
@@ -137,7 +157,7 @@ extension MemoryRegion {
   }
 
   /// The first stretch with memory behind it, in bytes of the mapping; a file is mapped from its start.
-  private func nextResident(from start: Int, before end: Int) throws(LinuxError) -> Range<Int>? {
+  func nextResident(from start: Int, before end: Int) throws(LinuxError) -> Range<Int>? {
     guard let file else { return try mapping.nextPresent(from: start, before: end) }
     guard let data = try file.descriptor.nextData(from: start), data < end else { return nil }
     let hole = try file.descriptor.nextHole(from: data) ?? end

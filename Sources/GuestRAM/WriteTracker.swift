@@ -5,7 +5,9 @@ import Synchronization
 /// devices, and system calls.
 ///
 /// It sees what is written through the mappings of one `GuestMemory`, and of every other that has the same regions. What
-/// another process writes, or this one through another mapping of the same file, it does not see.
+/// another process writes, or this one through another mapping of the same file, it does not see. Nor does it see what a
+/// device puts past the page cache (`O_DIRECT`) into a page that was collected after its transfer had begun: whoever lets
+/// such transfers go on meanwhile has to name their pages once they are over.
 ///
 /// A page that was discarded counts as written, since it reads as zeros now. The kernel does not say so of memory in
 /// files (a page's protection outlives the page), so the mapping tells the tracker. A hole that is made in the file

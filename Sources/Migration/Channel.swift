@@ -7,9 +7,9 @@ public import LinuxIO
 public protocol Channel: ~Copyable, Sendable {
   /// Whether the peer can answer: a file only takes, or gives.
   var hasReturnPath: Bool { get }
-  /// Sends all bytes.
+  /// Sends all bytes. After a cancellation (`ECANCELED`) the peer never gets all of them.
   func send(_ bytes: [UInt8], within limit: Duration) throws(LinuxError)
-  /// Sends all bytes of lent memory, with no copy in this process.
+  /// Sends all bytes of lent memory, with no copy in this process; likewise.
   func send(_ vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError)
   /// Receives exactly so many bytes; nil at the end of the stream, `ECONNRESET` when that comes after some of them.
   func receive(exactly byteCount: Int, within limit: Duration) throws(LinuxError) -> [UInt8]?

@@ -152,7 +152,10 @@ extension Destination where Link: ~Copyable {
       let frame = try stream.receive()
       switch frame.kind {
       case .plan: try populator.add(take(frame, &planned, memory))
-      case .pass: try beginPass(frame, &planned, memory)
+      case .pass:
+        // It is behind the data, and must not give memory to a page that is zero by now.
+        populator.finish()
+        try beginPass(frame, &planned, memory)
       case .pages: try receivePages(frame, planned.take(frame), memory)
       case .encoded: try receiveEncoded(frame, &planned, memory)
       case .state: try append(frame, to: &state)
@@ -173,9 +176,9 @@ extension Destination where Link: ~Copyable {
     let ranges = try planned.add(plan)
     report.count(plan)
     if report.passCount == 0 { return ranges }
-    // What came in an earlier pass has its memory, and may have to lose it.
+    // What came in an earlier pass has its memory, and may have to lose it; of a huge page only a part may be zero.
     for run in plan where run.isZero {
-      try inGuestMemory { () throws(GuestMemoryError) in try memory.discard(run.range) }
+      try inGuestMemory { () throws(GuestMemoryError) in try memory.clear(run.range) }
     }
     return []
   }

@@ -10,15 +10,16 @@ public protocol LiveGuest: ~Copyable {
   /// What has been written since tracking began or this was asked last: whole 4 KiB pages in rising order, each range
   /// within a region. Too much may be named, nothing too little.
   mutating func takeWrites() throws(MigrationError) -> [GuestRange]
-  /// Nothing more is asked about writes.
+  /// Nothing more is asked about writes. It is also called when tracking could not begin.
   mutating func endTracking()
 
   /// Stops the guest and its devices, and returns what they have to be restored from. From the return on nobody writes
-  /// memory, until `resume`.
+  /// memory, until `resume`. That is called after an error too, as the guest may have been stopped in part.
   mutating func pause() throws(MigrationError) -> [UInt8]
-  /// Lets a guest that is paused run on here: it could not be moved.
+  /// Lets a guest that is paused, or was to be, run on here: it could not be moved.
   mutating func resume()
-  /// Lets the guest run for so much of the time only, 1 being all of it, so that it writes less.
+  /// Lets the guest run for so much of the time only, 1 being all of it, so that it writes less. A guest that could
+  /// not be moved gets all of it back.
   mutating func slowDown(to share: Double)
 }
 

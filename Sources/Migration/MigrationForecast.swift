@@ -29,19 +29,19 @@ public struct MigrationForecast: Equatable, Sendable {
   public init(
     of byteCount: UInt64, writes: WriteRate, linkBytesPerSecond: Double, policy: MigrationPolicy
   ) {
-    let rate = min(linkBytesPerSecond, policy.mostBytesPerSecond.map(Double.init) ?? .infinity)
-    let limit = policy.downtimeLimit.inSeconds
-    let course = Course(Double(byteCount), writes, rate, limit, policy.mostPasses)
+    // Of no number at all the greater is the other.
+    let rate = min(max(0, linkBytesPerSecond), policy.mostBytesPerSecond.map(Double.init) ?? .infinity)
+    let limit = max(0, policy.downtimeLimit.inSeconds)
+    let course = Course(Double(byteCount), writes, rate, limit, policy.passLimit)
     (seconds, downtimeSeconds, passCount) = (course.seconds, course.downtime, course.passCount)
     fits = course.downtime <= limit
     guard !fits else {
-      levers = [
-        .balloon(secondsForHalf: course.seconds - Course(Double(byteCount) / 2, writes, rate, limit, 30).seconds)
-      ]
+      let half = Course(Double(byteCount) / 2, writes, rate, limit, policy.passLimit)
+      levers = [.balloon(secondsForHalf: max(0, course.seconds - half.seconds))]
       return
     }
     func wouldFit(_ writes: WriteRate, _ rate: Double) -> Bool {
-      Course(Double(byteCount), writes, rate, limit, policy.mostPasses).downtime <= limit
+      Course(Double(byteCount), writes, rate, limit, policy.passLimit).downtime <= limit
     }
     var found: [Lever] = []
     if let factor = Self.least(in: 1...1024, where: { wouldFit(writes, rate * $0) }) {
@@ -72,6 +72,7 @@ private struct Course {
   private(set) var passCount = 0
   private(set) var downtime = 0.0
 
+  /// - Parameter mostPasses: at least 1.
   init(_ byteCount: Double, _ writes: WriteRate, _ rate: Double, _ limit: Double, _ mostPasses: Int) {
     var remaining = byteCount
     repeat {
@@ -80,7 +81,7 @@ private struct Course {
       passCount += 1
       remaining = writes.byteCount(after: time)
       downtime = rate > 0 ? remaining / rate : .infinity
-    } while downtime > limit && passCount < max(1, mostPasses) && downtime.isFinite
+    } while downtime > limit && passCount < mostPasses && downtime.isFinite
     seconds += downtime
   }
 }

@@ -4,7 +4,8 @@ public struct MigrationPolicy: Equatable, Sendable {
   public var downtimeLimit: Duration
   /// The most bytes of memory a second; nil for all that the connection takes. The last pages are not held back.
   public var mostBytesPerSecond: UInt64?
-  /// How many passes over what has been written may be made before the guest counts as one that writes too fast.
+  /// How many passes over what has been written may be made before the guest counts as one that writes too fast; never
+  /// more than a destination takes, 9999.
   public var mostPasses: Int
   /// Whether a guest that writes faster than its pages can be sent is slowed down, step by step.
   public var slowsDown: Bool
@@ -53,11 +54,15 @@ struct Convergence {
   }
 
   private static let slowest = 0.01
+  /// Less says nothing of the rate: it may all be in the connection's buffers.
+  private static let leastBytes: UInt64 = 1 << 20
 
   private let policy: MigrationPolicy
   private(set) var passCount = 0
   /// Bytes a second, the mean of the rate before and that of the pass just made.
   private(set) var rate = 0.0
+  /// What passes too short to measure have sent since the last that was not.
+  private var unmeasured = (byteCount: UInt64(0), seconds: 0.0)
   private var remaining = UInt64.max
   private var stallCount = 0
   private(set) var share = 1.0
@@ -77,9 +82,14 @@ struct Convergence {
     let seconds = expectedSeconds(for: remaining)
     return """
       the guest writes too fast: after \(passCount) passes \(remaining >> 20) MiB are left, for which it would stand still \
-      \(Int(seconds * 1000)) ms at \(Int(rate / 1e6)) MB/s; allow more downtime, more bandwidth or slowing it down, or shrink \
-      it by its balloon
+      \(Self.whole(seconds * 1000)) ms at \(Self.whole(rate / 1e6)) MB/s; allow more downtime, more bandwidth or slowing it \
+      down, or shrink it by its balloon
       """
+  }
+
+  /// Before anything has been sent a time may be infinite.
+  private static func whole(_ number: Double) -> String {
+    Int64(exactly: number.rounded()).map { "\($0)" } ?? "unknown"
   }
 
   /// - Parameters:
@@ -88,18 +98,30 @@ struct Convergence {
   ///   - remaining: what has been written meanwhile, in bytes.
   mutating func next(sentByteCount: UInt64, seconds: Double, remaining: UInt64) -> Step {
     passCount += 1
-    let measured = Double(sentByteCount) / max(seconds, 1e-6)
-    // A pass too short to measure says nothing of the rate.
-    if sentByteCount >= 1 << 20 || rate == 0 { rate = rate == 0 ? measured : (rate + measured) / 2 }
-    let limit = policy.downtimeLimit.inSeconds
+    measure(sentByteCount, seconds)
+    let limit = max(0, policy.downtimeLimit.inSeconds)
     if expectedSeconds(for: remaining) <= limit { return .stop }
+    if passCount >= policy.passLimit { return policy.stopsAnyway ? .stop : .fail }
     stallCount = Double(remaining) >= 0.9 * Double(self.remaining) ? stallCount + 1 : 0
     self.remaining = remaining
     if stallCount >= 2, policy.slowsDown, share > Self.slowest {
       stallCount = 0
       share = max(Self.slowest, share * 0.7)
     }
-    if passCount >= policy.mostPasses { return policy.stopsAnyway ? .stop : .fail }
     return .pass(share: share)
   }
+
+  private mutating func measure(_ sentByteCount: UInt64, _ seconds: Double) {
+    unmeasured.byteCount += sentByteCount
+    unmeasured.seconds += seconds
+    guard unmeasured.byteCount >= Self.leastBytes || rate == 0 else { return }
+    let measured = Double(unmeasured.byteCount) / max(unmeasured.seconds, 1e-6)
+    rate = rate == 0 ? measured : (rate + measured) / 2
+    unmeasured = (0, 0)
+  }
+}
+
+extension MigrationPolicy {
+  /// The passes that may be made while the guest runs: at least one, and one less than a destination takes.
+  var passLimit: Int { min(max(1, mostPasses), Int(Pass.most) - 1) }
 }

@@ -31,7 +31,8 @@ public struct MigrationReport: Equatable, Sendable {
   public internal(set) var wireByteCount: UInt64 = 0
   /// The 4 KiB pages whose bytes were sent, each as often as it was.
   public internal(set) var dataPageCount: UInt64 = 0
-  /// The 4 KiB pages that had memory behind them but were zero, so that nothing of them was sent.
+  /// The 4 KiB pages that were named as zero, each as often as it was, so that nothing of them was sent: they had memory
+  /// behind them in the first pass, and were written or given back since in all others.
   public internal(set) var zeroPageCount: UInt64 = 0
   /// The 4 KiB pages that had no memory behind them and were neither read nor sent.
   public internal(set) var absentPageCount: UInt64 = 0

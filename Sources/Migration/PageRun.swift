@@ -66,8 +66,12 @@ struct PageCursor {
 
 extension GuestMemory {
   /// The parts with host memory behind them, in whole pages, in rising order, each within a region.
-  func residentPages() throws(MigrationError) -> [GuestRange] {
-    let resident = try inGuestMemory { () throws(GuestMemoryError) in try residentRanges() }
+  ///
+  /// - Parameter part: what is asked about, all of memory when nil. A page that reaches beyond it may be named whole.
+  func residentPages(in part: GuestRange? = nil) throws(MigrationError) -> [GuestRange] {
+    let resident = try inGuestMemory { () throws(GuestMemoryError) in
+      if let part { try residentRanges(in: part) } else { try residentRanges() }
+    }
     var free: UInt64 = 0
     var pages: [GuestRange] = []
     for range in resident {
@@ -90,19 +94,23 @@ struct PageSweep {
 
   private let guest: GuestMemory
   private let pieces: [PagePiece]
+  /// Whether pages may be given back long after the pieces were found: reading them would get them memory again.
+  private let looksTwice: Bool
   private var index = 0
   /// The bytes of the piece at `index` that have been looked at.
   private var offset: UInt64 = 0
 
   /// All pages that have memory behind them.
   init(_ guest: GuestMemory) throws(MigrationError) {
-    self.init(guest, of: try guest.residentPages().map { PagePiece(range: $0, isResident: true) })
+    let pieces = try guest.residentPages().map { PagePiece(range: $0, isResident: true) }
+    self.init(guest, of: pieces, looksTwice: true)
   }
 
   /// - Parameter pieces: whole pages in rising order, each piece within a region.
-  init(_ guest: GuestMemory, of pieces: [PagePiece]) {
+  init(_ guest: GuestMemory, of pieces: [PagePiece], looksTwice: Bool = false) {
     self.guest = guest
     self.pieces = pieces
+    self.looksTwice = looksTwice
   }
 
   /// The runs of the next stretch; none at the end.
@@ -113,16 +121,25 @@ struct PageSweep {
       let piece = pieces[index]
       let start = GuestAddress(piece.range.start.rawValue + offset)
       let part = GuestRange(start: start, byteCount: min(left, piece.range.byteCount - offset))
-      if piece.isResident {
-        try look(at: part, &runs)
-      } else {
-        runs.append(PageRun(start: start, pageCount: UInt32(part.byteCount / GuestPage.byteCount), isZero: true))
-      }
+      try name(PagePiece(range: part, isResident: piece.isResident), &runs)
       left -= part.byteCount
       offset += part.byteCount
       if offset == piece.range.byteCount { (index, offset) = (index + 1, 0) }
     }
     return runs
+  }
+
+  private func name(_ piece: PagePiece, _ runs: inout [PageRun]) throws(MigrationError) {
+    guard piece.isResident, looksTwice else { return try name(exactly: piece, &runs) }
+    for part in [piece.range].pieces(resident: try guest.residentPages(in: piece.range)) {
+      try name(exactly: part, &runs)
+    }
+  }
+
+  private func name(exactly piece: PagePiece, _ runs: inout [PageRun]) throws(MigrationError) {
+    if piece.isResident { return try look(at: piece.range, &runs) }
+    let pageCount = UInt32(piece.range.byteCount / GuestPage.byteCount)
+    runs.append(PageRun(start: piece.range.start, pageCount: pageCount, isZero: true))
   }
 
   private func look(at range: GuestRange, _ runs: inout [PageRun]) throws(MigrationError) {

@@ -1,6 +1,5 @@
 import GuestRAM
 import LinuxIO
-import Synchronization
 
 /// Threads that put host memory behind pages before their data comes: the first touch of a page costs more than all
 /// the rest of moving it, and the thread that receives cannot do both.
@@ -10,84 +9,96 @@ final class Populator: Sendable {
     var next = 0
     var isOver = false
     var failure: MigrationError?
+    /// The threads that may still touch memory.
+    var threadCount = 0
   }
 
   private let guest: GuestMemory
-  private let work = Mutex(Work())
-  private let wakeUp: Eventfd
+  private let work = Monitor(Work())
+  private let forThreads = WakeUp()
+  private let forOwner = WakeUp()
 
   /// Starts so many threads.
   static func start(_ guest: GuestMemory, threadCount: Int) throws(MigrationError) -> Populator {
-    do {
-      let populator = Populator(guest, try Eventfd())
-      // Each thread ends by itself, soon after `finish`.
-      for _ in 0..<max(0, threadCount) { _ = try Thread(name: "populate") { populator.run() } }
+    let populator = Populator(guest)
+    do throws(LinuxError) {
+      for _ in 0..<max(0, threadCount) { try populator.startThread() }
       return populator
     } catch {
+      populator.finish()
       throw .system(error)
     }
   }
 
-  private init(_ guest: GuestMemory, _ wakeUp: consuming Eventfd) {
+  private init(_ guest: GuestMemory) {
     self.guest = guest
-    self.wakeUp = wakeUp
+  }
+
+  private func startThread() throws(LinuxError) {
+    work.withLock { $0.threadCount += 1 }
+    do {
+      // It ends by itself once there is no more work; `finish` waits for that.
+      _ = try Thread(name: "populate") { [self] in
+        while let range = take() { populate(range) }
+        leave()
+      }
+    } catch {
+      leave()
+      throw error
+    }
   }
 
   /// Has ranges populated, each in one region. Throws what has gone wrong with earlier ones.
   func add(_ ranges: [GuestRange]) throws(MigrationError) {
     let failure = work.withLock { (work) in
+      guard !work.isOver else { return work.failure }
       work.ranges.removeFirst(work.next)
       work.next = 0
       work.ranges += ranges
-      return work.failure
+      return nil
     }
-    wakeUp.signal()
+    forThreads.wakeAll()
     if let failure { throw failure }
   }
 
-  /// Lets the threads end; what is not populated yet stays so.
+  /// Ends the work, and returns once no page gets memory by it any more; what is not populated yet stays so.
   func finish() {
-    work.withLock { $0.isOver = true }
-    wakeUp.signal()
+    end()
+    _ = work.wait(on: forOwner) { $0.threadCount == 0 ? true : nil }
   }
 
-  private func run() {
-    while waitForWork() {
-      while let range = take() { populate(range) }
+  private func end(_ failure: MigrationError? = nil) {
+    work.withLock { (work) in
+      work.failure = work.failure ?? failure
+      work.isOver = true
+      work.ranges = []
+      work.next = 0
     }
+    forThreads.wakeAll()
+  }
+
+  private func leave() {
+    work.withLock { $0.threadCount -= 1 }
+    forOwner.wakeAll()
   }
 
   private func populate(_ range: GuestRange) {
-    do {
+    do throws(GuestMemoryError) {
       // Without the kernel's help there is nothing to do ahead.
-      guard try inGuestMemory({ () throws(GuestMemoryError) in try guest.populate(range) }) else { return finish() }
+      if try !guest.populate(range) { end() }
     } catch {
-      fail(error)
+      end(.memory(error))
     }
   }
 
-  /// Whether there may be work. One thread at a time hears a signal, and passes it on.
-  private func waitForWork() -> Bool {
-    do {
-      _ = try wakeUp.descriptor.readBytes(exactly: 8)
-    } catch {
-      fail(.system(error))
-    }
-    let (isOver, isMore) = work.withLock { ($0.isOver, $0.ranges.count - $0.next > 1) }
-    if isOver || isMore { wakeUp.signal() }
-    return !isOver
-  }
-
+  /// The next range, waited for; nil when the work is over.
   private func take() -> GuestRange? {
-    work.withLock { (work) in
-      guard !work.isOver, work.next < work.ranges.count else { return nil }
+    let taken: GuestRange?? = work.wait(on: forThreads) { (work) -> GuestRange?? in
+      if work.isOver { return .some(nil) }
+      guard work.next < work.ranges.count else { return nil }
       defer { work.next += 1 }
-      return work.ranges[work.next]
+      return .some(work.ranges[work.next])
     }
-  }
-
-  private func fail(_ error: MigrationError) {
-    work.withLock { $0.failure = $0.failure ?? error }
-    finish()
+    return taken ?? nil
   }
 }

@@ -5,10 +5,12 @@ extension Source where Link: ~Copyable {
   /// Moves a guest that runs, and stops it only for its last pages.
   ///
   /// Memory is sent while the guest runs, then what it has written meanwhile, and so on, until what is left can be sent
-  /// within the downtime limit. The guest is asked to run on (`resume`) if it was stopped and could not be moved.
+  /// within the downtime limit. If the guest could not be moved it is asked to run on (`resume`) where it was to be
+  /// stopped, and in any case at its full speed.
   /// - Parameters:
   ///   - notes: what the destination has to agree to before the first page is sent.
-  ///   - cancellation: calls the move off at any moment until the guest is given away.
+  ///   - cancellation: calls the move off until the guest is given away: at any moment if it is the connection's too,
+  ///     otherwise before the next pages are looked at or the peer's next word.
   ///   - events: told what is expected of the move, and what becomes of it.
   /// - Throws: the guest runs on here unless the error's `sourceMayRun` is false.
   public consuming func move<Guest: LiveGuest & ~Copyable>(
@@ -28,7 +30,7 @@ extension Source where Link: ~Copyable {
       try pacer.check()
     } catch {
       guest.endTracking()
-      if pausedAt != nil { guest.resume() } else { guest.slowDown(to: 1) }
+      Self.keep(&guest, isStopped: pausedAt != nil)
       throw stream.giveUp(error)
     }
     // Until here every moment counts, and the end of tracking takes many.
@@ -36,13 +38,19 @@ extension Source where Link: ~Copyable {
     do {
       try handOver()
     } catch {
-      if error.sourceMayRun { guest.resume() }
+      if error.sourceMayRun { Self.keep(&guest, isStopped: true) }
       throw error
     }
     report.close(since: start, wireByteCount: stream.byteCount)
     report.codec = encoder?.report
     report.downtimeSeconds = pausedAt.map(MigrationReport.seconds(since:))
     return report
+  }
+
+  /// Lets a guest that could not be moved run on here as it did before.
+  private static func keep<Guest: LiveGuest & ~Copyable>(_ guest: inout Guest, isStopped: Bool) {
+    if isStopped { guest.resume() }
+    guest.slowDown(to: 1)
   }
 
   /// Sends memory while the guest runs.

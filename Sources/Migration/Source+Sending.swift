@@ -47,6 +47,7 @@ extension Source where Link: ~Copyable {
   }
 
   private mutating func plan(_ sweep: inout PageSweep) throws(MigrationError) -> [PageRun] {
+    try pacer.check()
     let runs = try sweep.next()
     if !runs.isEmpty { try stream.send(.plan, PageRun.payload(runs)) }
     report.count(runs)
@@ -96,6 +97,7 @@ extension Source where Link: ~Copyable {
     guard stream.hasReturnPath else { return }
     var check = try PageCheck(memory)
     while true {
+      try pacer.check()
       let frame = try stream.receive()
       if frame.kind == .digestsEnd { break }
       guard frame.kind == .digests else { throw .unexpectedFrame(frame.kind) }
@@ -120,14 +122,24 @@ extension Source where Link: ~Copyable {
     }
     do {
       try stream.send(.commit)
+    } catch {
+      // A send that was called off has not gone in full, so the guest has not been given away.
+      throw error == .cancelled ? error : fate(after: error)
+    }
+    do {
       _ = try stream.receive(.committed)
     } catch {
-      let reason = error == .peerGone ? stream.giveUp(error) : error
-      switch reason {
-      // The destination says so itself: it has not taken the guest.
-      case .peerFailed, .refused: throw reason
-      default: throw .outcomeUnknown(reason.description)
-      }
+      throw fate(after: error)
+    }
+  }
+
+  /// What a failure to give the guest away means.
+  private mutating func fate(after error: MigrationError) -> MigrationError {
+    let reason = error == .peerGone ? stream.giveUp(error) : error
+    switch reason {
+    // The destination says so itself: it has not taken the guest.
+    case .peerFailed, .refused: return reason
+    default: return .outcomeUnknown(reason.description)
     }
   }
 }

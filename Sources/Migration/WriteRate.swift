@@ -12,11 +12,12 @@ public struct WriteRate: Equatable, Sendable {
   public let workingSetByteCount: Double
 
   /// - Parameters:
-  ///   - seconds: the shorter time, more than 0.
-  ///   - first: bytes of pages written within it.
-  ///   - second: bytes of pages written within four times as long, begun anew or not.
+  ///   - seconds: the shorter time; a nanosecond if it is none.
+  ///   - first: bytes of pages written within it; none if it is no number.
+  ///   - second: bytes of pages written within four times as long, begun anew or not; likewise.
   public init(seconds: Double, first: Double, second: Double) {
-    let (first, second) = (max(0, first), max(0, second))
+    // Of no number at all the greater is the other.
+    let (seconds, first, second) = (max(1e-9, seconds), max(0, first), max(0, second))
     guard first > 0, second > first else {
       workingSetByteCount = max(first, second)
       bytesPerSecond = first > 0 ? Self.mostTurns * first / seconds : second / (4 * seconds)
@@ -49,14 +50,15 @@ public struct WriteRate: Equatable, Sendable {
 
   /// How many bytes of pages are written within so many seconds.
   public func byteCount(after seconds: Double) -> Double {
+    // Nothing in eternity, and all there is in no time, are no numbers.
+    guard bytesPerSecond > 0, seconds > 0 else { return 0 }
     guard workingSetByteCount.isFinite else { return bytesPerSecond * seconds }
-    guard workingSetByteCount > 0 else { return 0 }
     return workingSetByteCount * (1 - exp(-bytesPerSecond * seconds / workingSetByteCount))
   }
 
-  /// The same guest, allowed to run for a share of the time only.
+  /// The same guest, allowed to run for a share of the time only, from 0 to 1.
   public func slowed(to share: Double) -> WriteRate {
-    WriteRate(bytesPerSecond: bytesPerSecond * share, workingSetByteCount: workingSetByteCount)
+    WriteRate(bytesPerSecond: bytesPerSecond * min(max(0, share), 1), workingSetByteCount: workingSetByteCount)
   }
 
   private init(bytesPerSecond: Double, workingSetByteCount: Double) {

@@ -41,10 +41,9 @@ final class GuestDesk: Sendable {
   /// The last thing that was noted and has not been read yet.
   func takeNote() -> String? { state.withLock { $0.note.take() } }
 
-  /// Waits until a moment of `MonotonicClock`, or until there is another order.
-  func rest(until moment: UInt64) {
-    let before = order
-    _ = state.wait(on: forRunner, until: moment) { (state) in state.order == before ? nil : true }
+  /// Waits until a moment of `MonotonicClock`, or until there is another order than the one that was carried out.
+  func rest(until moment: UInt64, after done: Order) {
+    _ = state.wait(on: forRunner, until: moment) { (state) in state.order == done ? nil : true }
   }
 
   // MARK: - The thread that moves it

@@ -17,14 +17,17 @@ extension Machine {
   mutating func move(over link: MigrationLink, tell: (String) throws -> Void) throws -> MoveView {
     guard !WriteTracker.available.isEmpty else { return try moveStopped(over: link) }
     let (desk, memory) = (GuestDesk(), memory)
-    let outcome = try Handover<Result<MigrationReport, MigrationError>>()
+    let (outcome, cancellation) = (try Handover<Result<MigrationReport, MigrationError>>(), try Cancellation())
     let mover = try Thread(name: "move") {
       var guest = DeskGuest(memory, desk)
-      outcome.put(Self.move(&guest, over: link))
+      outcome.put(Self.move(&guest, over: link, unless: cancellation))
       desk.give(.end)
     }
-    let work = try run(at: desk, tell)
+    let ran = Result { try run(at: desk, tell) }
+    // A guest that has failed is not paused, so it is still here.
+    if case .failure = ran { cancellation.cancel() }
     mover.join()
+    let work = try ran.get()
     let report: MigrationReport
     do {
       report = try outcome.wait().get()
@@ -36,14 +39,14 @@ extension Machine {
   }
 
   private static func move(
-    _ guest: inout DeskGuest, over link: MigrationLink
+    _ guest: inout DeskGuest, over link: MigrationLink, unless cancellation: Cancellation
   ) -> Result<MigrationReport, MigrationError> {
     let policy = MigrationPolicy(
       downtimeLimit: .milliseconds(10), slowsDown: true, stopsAnyway: true, forecasts: true)
     let desk = guest.desk
     do throws(MigrationError) {
       return .success(
-        try Source(link, producer: producer).move(&guest, policy: policy) { (event) in
+        try Source(link, producer: producer).move(&guest, policy: policy, unless: cancellation) { (event) in
           if let text = event.text { desk.note(text) }
         })
     } catch {
@@ -58,7 +61,8 @@ extension Machine {
     // Whoever moves the guest would wait for ever for one that nobody runs.
     defer { _ = desk.handIn(.failure(.guest("the guest has stopped"))) }
     while true {
-      switch desk.order {
+      let order = desk.order
+      switch order {
       case .end: return work
       case .pause:
         let saved = save()
@@ -68,7 +72,7 @@ extension Machine {
         try guest.step()
         work.step()
         if let note = desk.takeNote() { try tell(note) }
-        desk.rest(until: start + UInt64(Double(Self.stepNanoseconds) / share))
+        desk.rest(until: start + UInt64(Double(Self.stepNanoseconds) / share), after: order)
       }
     }
   }

@@ -85,6 +85,28 @@ struct HugePagesTests {
     #expect(try memory.read(UInt64.self, at: GuestAddress(Self.page)) == 0)
   }
 
+  @Test("cleared bytes read as zeros: whole huge pages go back, parts are overwritten, and a hole gets nothing")
+  func clear() throws {
+    let memory = try Self.memory(pages: 5)
+    for page in [0, 1, 2, 4] as [UInt64] {
+      let bytes = [UInt8](repeating: 9, count: Int(Self.page))
+      try memory.write(bytes: bytes, at: GuestAddress(page * Self.page))
+    }
+    try memory.clear(range(Self.page - 5000, Self.page + 10_000))
+    try memory.clear(range(3 * Self.page + 4096, 4096))
+    try memory.clear(range(4 * Self.page - 4096, 8192))
+    try memory.clear(range(4 * Self.page + 12288, 4096))
+    #expect(
+      try memory.residentRanges() == [
+        range(0, Self.page), range(2 * Self.page, Self.page), range(4 * Self.page, Self.page),
+      ])
+    func isZero(_ start: UInt64, _ count: UInt64) throws -> Bool { try memory.isZero(range(start, count)) }
+    #expect(try isZero(Self.page - 5000, 5000) && memory.read(UInt8.self, at: GuestAddress(Self.page - 5001)) == 9)
+    #expect(try isZero(2 * Self.page, 5000) && memory.read(UInt8.self, at: GuestAddress(2 * Self.page + 5000)) == 9)
+    #expect(try isZero(4 * Self.page, 4096) && isZero(4 * Self.page + 12288, 4096))
+    #expect(try memory.readBytes(8192, at: GuestAddress(4 * Self.page + 4096)).allSatisfy { $0 == 9 })
+  }
+
   @Test("5.5.6: pieces given up one by one free their huge page with the last of them")
   func pieces() throws {
     let memory = try Self.memory(pages: 2)

@@ -38,6 +38,21 @@ struct PagesTests {
     #expect((0..<0x50).filter { log.isMarked(page: $0) } == [0x12, 0x13])
   }
 
+  @Test("cleared bytes read as zeros, whole pages go back, and a hole gets nothing", arguments: [false, true])
+  func clear(isShared: Bool) throws {
+    let memory = try Self.memory(isShared: isShared)
+    try memory.write(bytes: [UInt8](repeating: 0xEE, count: 8 * 4096), at: GuestAddress(0x10000))
+    try memory.clear(range(0x11FFF, 2 * 4096 + 2))
+    // Parts of pages that are not there: 0x18 is the first of them.
+    try memory.clear(range(0x17800, 0x1000))
+    try memory.clear(range(0x20010, 0x10))
+    #expect(try memory.residentRanges() == [range(0x10000, 0x2000), range(0x14000, 0x4000)])
+    #expect(try memory.readBytes(3, at: GuestAddress(0x11FFE)) == [0xEE, 0, 0])
+    #expect(try memory.readBytes(2, at: GuestAddress(0x14000)) == [0, 0xEE])
+    #expect(try memory.readBytes(2, at: GuestAddress(0x177FF)) == [0xEE, 0])
+    #expect(throws: GuestMemoryError.self) { try memory.clear(range(0xF000, 0x2000)) }
+  }
+
   @Test("discarding no bytes is nothing, wherever that is")
   func discardNothing() throws {
     let memory = try GuestMemory.patched()

@@ -1,46 +1,10 @@
+import Glibc
 import GuestRAM
+import LinuxIO
 import Support
 import Testing
 
 @testable import Migration
-
-/// What happens to one message of a move.
-private enum Fault: CaseIterable, Sendable {
-  case firstByteFlipped, middleByteFlipped, lastByteFlipped, kindChanged, numberChanged
-  case cutBefore, cutWithin, cutAfter, lost, repeated, replacedByNoise
-
-  func steps(_ message: [UInt8]) -> [TestLink.Step] {
-    switch self {
-    case .firstByteFlipped: [.send(flipping(message, at: 0))]
-    case .middleByteFlipped: [.send(flipping(message, at: message.count / 2))]
-    case .lastByteFlipped: [.send(flipping(message, at: message.count - 1))]
-    case .kindChanged: [.send(resealed(message) { $0[0] = $0[0] % 15 + 1 })]
-    case .numberChanged: [.send(resealed(message) { $0[4] ^= 1 })]
-    case .cutBefore: [.shutDown]
-    case .cutWithin: [.send(Array(message.prefix(message.count / 2))), .shutDown]
-    case .cutAfter: [.send(message), .shutDown]
-    case .lost: []
-    case .repeated: [.send(message), .send(message)]
-    case .replacedByNoise: [.send(message.map { $0 &* 31 &+ 7 })]
-    }
-  }
-
-  private func flipping(_ message: [UInt8], at index: Int) -> [UInt8] {
-    var message = message
-    message[index] ^= 0x20
-    return message
-  }
-
-  /// A changed header whose digest is right all the same: what only an enemy sends.
-  private func resealed(_ message: [UInt8], _ change: (inout [UInt8]) -> Void) -> [UInt8] {
-    guard message.count >= Frame.headerByteCount else { return flipping(message, at: 0) }
-    var header = Array(message.prefix(24))
-    change(&header)
-    var writer = WireWriter()
-    writer.append(GuestMemory.digest(of: header))
-    return header + writer.bytes + message.dropFirst(Frame.headerByteCount)
-  }
-}
 
 @Suite("Migration: faults") struct FaultTests {
   /// Short, as some faults leave both sides waiting.
@@ -54,7 +18,7 @@ private enum Fault: CaseIterable, Sendable {
   }
 
   @Test("whatever happens to a message of the source, at most one side runs", arguments: Fault.allCases)
-  private func sourceMessages(fault: Fault) throws {
+  func sourceMessages(fault: Fault) throws {
     let guest = try SampleGuest()
     let contents = try SampleGuest.contents(guest.memory)
     let count = try messageCounts(guest).source
@@ -62,7 +26,7 @@ private enum Fault: CaseIterable, Sendable {
       let links = try TestLinks(source: { $0 == index ? fault.steps($1) : nil })
       let move = try move(guest, over: links, limits: limits)
       let isCommit = index == count - 1
-      check(move, isLastWord: isCommit, "\(fault) of the source's message \(index)")
+      move.checkOneRuns(isLastWord: isCommit, "\(fault) of the source's message \(index)")
       // The last message before the commit arrives whole with these two, so the source may have sent the commit before
       // it meets the fault, and not hear of it in time.
       let mayMeetCommit = index == count - 2 && [.cutAfter, .repeated].contains(fault)
@@ -72,31 +36,16 @@ private enum Fault: CaseIterable, Sendable {
   }
 
   @Test("whatever happens to a message of the destination, at most one side runs", arguments: Fault.allCases)
-  private func destinationMessages(fault: Fault) throws {
+  func destinationMessages(fault: Fault) throws {
     let guest = try SampleGuest()
     let contents = try SampleGuest.contents(guest.memory)
     let count = try messageCounts(guest).destination
     for index in 0..<count {
       let links = try TestLinks(destination: { $0 == index ? fault.steps($1) : nil })
       let move = try move(guest, over: links, limits: limits)
-      check(move, isLastWord: index >= count - 2, "\(fault) of the destination's message \(index)")
+      move.checkOneRuns(isLastWord: index >= count - 2, "\(fault) of the destination's message \(index)")
     }
     #expect(try SampleGuest.contents(guest.memory) == contents)
-  }
-
-  private func check(_ move: Move, isLastWord: Bool, _ what: String) {
-    switch (move.source, move.destination) {
-    case (.success, .success): #expect(isLastWord, "\(what): unnoticed")
-    case (.success, .failure(let error)): Issue.record("\(what): nobody runs (\(error))")
-    case (.failure(let error), .success):
-      #expect(!error.sourceMayRun, "\(what): both run (\(error))")
-      #expect(isLastWord, "\(what): \(error)")
-    case (.failure(let error), .failure(let other)):
-      for error in [error, other] {
-        if case .system = error { Issue.record("\(what): unnamed (\(error))") }
-        if case .memory = error { Issue.record("\(what): blamed on memory (\(error))") }
-      }
-    }
   }
 
   @Test("if the last acknowledgement is lost, the destination has the guest and the source must not run")
@@ -117,6 +66,20 @@ private enum Fault: CaseIterable, Sendable {
     let move = try move(guest, over: links)
     #expect(move.destination.error == .peerGone)
     #expect(move.source.error?.sourceMayRun == false)
+  }
+
+  @Test("if the sending of the commit is called off, the guest has not been given away; after all else nobody knows")
+  func unsentCommit() throws {
+    let guest = try SampleGuest()
+    let last = try messageCounts(guest).source - 1
+    for (number, mayRun) in [(ECANCELED, true), (ETIMEDOUT, false), (EIO, false)] {
+      let links = try TestLinks(source: { (index, _) in
+        index == last ? [.fail(LinuxError(call: "sendmsg", number: number))] : nil
+      })
+      let move = try move(guest, over: links)
+      #expect(move.source.error?.sourceMayRun == mayRun)
+      #expect(move.destination.error == .peerGone)
+    }
   }
 
   @Test("if the commit arrives damaged, the destination says so and the source may run")

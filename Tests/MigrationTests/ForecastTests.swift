@@ -90,4 +90,33 @@ import Testing
     let forecast = MigrationForecast(of: 1 << 30, writes: writes, linkBytesPerSecond: 0, policy: MigrationPolicy())
     #expect(!forecast.fits && forecast.seconds == .infinity)
   }
+
+  @Test("as many passes as somebody likes to allow are forecast at once")
+  func manyPasses() {
+    let writes = rate(working: 512 * Self.mebibyte, perSecond: 2000 * Self.mebibyte)
+    let policy = MigrationPolicy(downtimeLimit: .nanoseconds(1), mostPasses: .max)
+    let forecast = MigrationForecast(of: 1 << 30, writes: writes, linkBytesPerSecond: 1e8, policy: policy)
+    #expect(!forecast.fits && forecast.passCount < 10_000)
+    #expect(policy.passLimit == 9999 && MigrationPolicy(mostPasses: .min).passLimit == 1)
+  }
+
+  @Test("what is no number, or beyond all numbers, never becomes a forecast that is no number")
+  func strangeNumbers() {
+    let numbers = [0, -1, 1e-300, 1, 1e300, .infinity, -.infinity, .nan]
+    for seconds in numbers {
+      for first in numbers {
+        for second in numbers {
+          let writes = WriteRate(seconds: seconds, first: first, second: second)
+          for time in numbers where !time.isNaN {
+            for share in [0, 0.5, 1, .nan] { #expect(writes.slowed(to: share).byteCount(after: time) >= 0) }
+          }
+          for link in numbers {
+            let forecast = MigrationForecast(
+              of: 1 << 30, writes: writes, linkBytesPerSecond: link, policy: MigrationPolicy(mostPasses: 5))
+            #expect(forecast.seconds >= 0 && forecast.downtimeSeconds >= 0)
+          }
+        }
+      }
+    }
+  }
 }

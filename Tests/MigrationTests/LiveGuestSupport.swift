@@ -22,16 +22,29 @@ struct ScriptedGuest: LiveGuest {
   var habit: Act?
   var calls: [Call] = []
   let state: [UInt8]
+  /// Does something, or fails, before the guest does what the engine asks of it; counts all that it asks.
+  var interrupt: (Int) throws(MigrationError) -> Void = { _ in }
+  private(set) var questionCount = 0
 
   init(_ guest: SampleGuest, _ script: [Act] = [], habit: Act? = nil) {
     (memory, state) = (guest.memory, guest.state)
     (self.script, self.habit) = (script, habit)
   }
 
-  mutating func beginTracking() throws(MigrationError) { calls.append(.begin) }
+  private mutating func asked() throws(MigrationError) {
+    defer { questionCount += 1 }
+    try interrupt(questionCount)
+  }
+
+  mutating func beginTracking() throws(MigrationError) {
+    calls.append(.begin)
+    try asked()
+  }
+
   mutating func endTracking() { calls.append(.end) }
 
   mutating func takeWrites() throws(MigrationError) -> [GuestRange] {
+    try asked()
     guard let act = script.isEmpty ? (calls.contains(.pause) ? nil : habit) : script.removeFirst() else { return [] }
     do {
       try act.body(memory)
@@ -43,6 +56,7 @@ struct ScriptedGuest: LiveGuest {
 
   mutating func pause() throws(MigrationError) -> [UInt8] {
     calls.append(.pause)
+    try asked()
     return state
   }
 
@@ -79,14 +93,17 @@ struct LiveMove {
 func moveLive(
   _ guest: ScriptedGuest, over links: TestLinks, policy: MigrationPolicy = MigrationPolicy(verifies: true),
   unless cancellation: Cancellation? = nil, limits: DestinationLimits = limits,
-  watch: (MigrationEvent) -> Void = { _ in }
+  watch: (MigrationEvent) -> Void = { _ in },
+  makeMemory: @escaping @Sendable (GuestDescription) throws(GuestMemoryError) -> GuestMemory = {
+    (description) throws(GuestMemoryError) in try description.makeMemory()
+  }
 ) throws -> LiveMove {
   let received = try Handover<Outcome<Move.Arrived>>()
   let thread = try Thread(name: "destination") {
     received.put(
       outcome { () throws(MigrationError) in
         var destination = Destination(links.destination, producer: "destination", limits: limits)
-        let guest = try destination.receive()
+        let guest = try destination.receive(makeMemory: makeMemory)
         return Move.Arrived(guest: guest, report: try destination.confirm())
       })
     links.destination.shutDown()

@@ -9,6 +9,8 @@ final class TestLink: Channel {
   enum Step: Equatable {
     case send([UInt8])
     case shutDown
+    /// The sender is told that it did not go.
+    case fail(LinuxError)
   }
 
   /// What becomes of a message; nil leaves it alone.
@@ -42,6 +44,7 @@ final class TestLink: Channel {
       switch step {
       case .send(let bytes): try socket.send(bytes, within: limit)
       case .shutDown: socket.shutDown()
+      case .fail(let error): throw error
       }
     }
     return true
