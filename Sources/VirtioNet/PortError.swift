@@ -8,6 +8,8 @@ public enum PortError: Error, Equatable, CustomStringConvertible {
   case noPacketSocket(interface: String)
   /// The TAP device is there, and was made for one queue.
   case oneQueue(device: String)
+  /// The network interface of this name is no TAP device.
+  case notTap(device: String)
   /// There is no network interface of this name.
   case noInterface(String)
   /// The kernel has no TAP devices.
@@ -32,12 +34,14 @@ public enum PortError: Error, Equatable, CustomStringConvertible {
     case .notPermitted(let device):
       """
       \(device) cannot be opened without the right to: run as root, grant CAP_NET_ADMIN, or have somebody who may run \
-      "ip tuntap add dev \(device) mode tap user $USER" once
+      "ip tuntap add dev \(device) mode tap vnet_hdr user $USER" once
       """
     case .noPacketSocket(let interface):
       "\(interface) cannot be opened without the right to: run as root, or grant CAP_NET_RAW"
     case .oneQueue(let device):
       "\(device) was made for one queue: make it with \"ip tuntap add dev \(device) mode tap vnet_hdr multi_queue\""
+    case .notTap(let device):
+      "\(device) is no TAP device: take one that \"ip tuntap\" lists as tap, or a name that no interface has"
     case .noInterface(let name): "there is no network interface \(name): \"ip link\" lists those that there are"
     case .noTap: "this kernel has no TAP devices: /dev/net/tun is missing (load the module tun)"
     case .noTapWithHeaders(let descriptor):

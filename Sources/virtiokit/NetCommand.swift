@@ -133,7 +133,7 @@ struct NetCommand: Command {
     for (number, address) in addresses.enumerated() {
       let reason: String? =
         if addresses.count != cardCount {
-          "there are \(cardCount) cards and \(addresses.count) addresses; each card has one, or none is given"
+          "cards: \(cardCount), addresses: \(addresses.count); each card has one, or none is given"
         } else if !address.isUnicast {
           "it is no card's own, which has an even first byte and is not all zero"
         } else {

@@ -154,7 +154,7 @@ extension TapPort {
       }
     } catch {
       if error.number == EPERM || error.number == EACCES { throw .notPermitted(device: name) }
-      if error.number == EINVAL, !isAlone, exists(name) { throw .oneQueue(device: name) }
+      if error.number == EINVAL, exists(name) { throw isAlone ? .notTap(device: name) : .oneQueue(device: name) }
       if error.number == EBUSY { throw .taken("tap:\(name)") }
       throw error.call == "open" ? .noTap : .system("tap:\(name)", error)
     }

@@ -32,7 +32,7 @@ import Testing
 
   /// As QEMU writes it: the length, high byte first, and the frame.
   private func onWire(_ frame: [UInt8]) -> [UInt8] {
-    [0, 0, UInt8(frame.count >> 8), UInt8(frame.count & 0xff)] + frame
+    [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: frame.count >> $0) } + frame
   }
 
   @Test("a frame is on the wire behind its length, and the packet's header is not")
@@ -52,7 +52,7 @@ import Testing
       let largest = number % 50 == 0 ? PacketBatch.largestFrameByteCount : 1514
       return frame(number, byteCount: Int.random(in: 14...largest, using: &random))
     }
-    let stream = frames.flatMap { [0] + [UInt8(($0.count >> 16) & 0xff)] + onWire($0)[2...] }
+    let stream = frames.flatMap(onWire)
     var received: [[UInt8]] = []
     var sent = 0
     while sent < stream.count {

@@ -257,6 +257,8 @@ struct TapPortTests {
       let more = portFailure { () throws(PortError) in _ = try TapPort.open(name: "vk0", queueCount: 2) }
       #expect(more == .oneQueue(device: "vk0"))
       #expect(first.count == 1)
+      let other = portFailure { () throws(PortError) in _ = try TapPort.open(name: "lo") }
+      #expect(other == .notTap(device: "lo"))
       let none = portFailure { () throws(PortError) in _ = try PacketSocketPort(interface: "vk9") }
       #expect(none == .noInterface("vk9"))
     }
