@@ -38,7 +38,11 @@ serve() {
 # control WORD...: one command to our back-end.
 control() { "$program" ctl --control "$control" "$@"; }
 
-allocated_kib() { echo $(($(stat -c '%b * %B' "$1") / 1024)); }
+allocated_kib() {
+  # A file system may give what has just been written its place only now.
+  sync "$1"
+  echo $(($(stat -c '%b * %B' "$1") / 1024))
+}
 
 # boot_uml INITRD: a User-Mode Linux guest with the back-end's disk.
 boot_uml() { start_uml "$1" quiet virtio_uml.device="$socket:2"; }
