@@ -4,7 +4,7 @@ import LinuxIO
 /// The side that gives a guest away.
 ///
 /// One side runs the guest, whatever fails. The guest stays able to run here until `commit` is sent, and by then the
-/// destination has its memory, compared page by page, and has said that it could run it. So until then every failure,
+/// destination has its memory, compared page by page if that was wanted, and has said that it could run it. So until then every failure,
 /// of either side, leaves the guest here. Whoever receives `commit` owns the guest and answers `committed`.
 ///
 /// The last message of such an exchange can always be lost. If nothing is heard after `commit`, the guest may run
