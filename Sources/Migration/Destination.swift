@@ -196,7 +196,7 @@ extension Destination where Link: ~Copyable {
   private mutating func receivePages(
     _ frame: Frame, _ pages: PageFrame, _ memory: GuestMemory
   ) throws(MigrationError) {
-    try stream.receivePages(pages.buffers, of: memory)
+    try stream.receiver.receivePages(pages.buffers, of: memory)
     guard try pages.payload(memory) == frame.payload else {
       throw .damagedPages(GuestRange(start: pages.runs[0].start, byteCount: UInt64(pages.byteCount)))
     }

@@ -76,7 +76,7 @@ extension Source where Link: ~Copyable {
       meter.noteLink(payload.count, since: start)
     } else {
       try pacer.wait(toSend: frame.byteCount)
-      try stream.sendPages(frame, of: memory, through: pacer.stage)
+      try stream.sender.sendPages(frame, of: memory, through: pacer.stage)
     }
     meter.add(frame.byteCount)
   }

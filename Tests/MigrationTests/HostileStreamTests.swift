@@ -205,7 +205,7 @@ private let badLayouts: [[GuestRange]] = [
         try stream.send(kind, payload)
         var frame = PageFrame()
         _ = frame.append(PageRun(start: address(UInt64(start) * 4096), pageCount: UInt32(count), isZero: false))
-        try stream.sendPages(frame, of: memory)
+        try stream.sender.sendPages(frame, of: memory)
       }.error
       #expect(error == .unplannedPages(address(UInt64(start) * 4096)))
     }

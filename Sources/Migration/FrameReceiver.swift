@@ -1,0 +1,59 @@
+import GuestRAM
+import LinuxIO
+
+/// The frames that this side receives, whose numbers have to follow each other.
+///
+/// Of its copies only one goes on receiving.
+struct FrameReceiver<Link: Channel & ~Copyable>: Sendable {
+  private let shared: SharedLink<Link>
+  var limit: Duration
+  private var receivedCount: UInt32 = 0
+  /// The bytes that have come.
+  private(set) var byteCount: UInt64 = 0
+
+  init(_ shared: SharedLink<Link>, limit: Duration) {
+    self.shared = shared
+    self.limit = limit
+  }
+
+  /// The next frame. What a peer says when it gives up is thrown.
+  mutating func receive() throws(MigrationError) -> Frame {
+    let header = try FrameHeader(receiveBytes(Frame.headerByteCount), expecting: receivedCount)
+    receivedCount &+= 1
+    let frame = try header.frame(receiveBytes(header.payloadByteCount))
+    if frame.kind == .abort { throw try Abort(frame.payload).heard }
+    return frame
+  }
+
+  /// The next frame, which is of this kind.
+  mutating func receive(_ kind: FrameKind) throws(MigrationError) -> Frame {
+    let frame = try receive()
+    guard frame.kind == kind else { throw .unexpectedFrame(frame.kind) }
+    return frame
+  }
+
+  /// Receives the data behind a frame of pages straight into guest memory.
+  mutating func receivePages(_ pages: [GuestBuffer], of memory: GuestMemory) throws(MigrationError) {
+    let total = pages.reduce(0) { $0 + $1.byteCount }
+    var vectors = IOVectors(capacity: pages.count)
+    do {
+      _ = try memory.fill(pages, using: &vectors) { (vectors) throws(MigrationError) in
+        let isWhole = try connecting { () throws(LinuxError) in try shared.link.receive(into: vectors, within: limit) }
+        guard isWhole else { throw .peerGone }
+        return total
+      }
+    } catch {
+      throw MigrationError(error)
+    }
+    byteCount += UInt64(total)
+  }
+
+  /// Exactly so many bytes: a part of a frame, or what goes before the first.
+  mutating func receiveBytes(_ count: Int) throws(MigrationError) -> [UInt8] {
+    guard count > 0 else { return [] }
+    let bytes = try connecting { () throws(LinuxError) in try shared.link.receive(exactly: count, within: limit) }
+    guard let bytes else { throw .peerGone }
+    byteCount += UInt64(count)
+    return bytes
+  }
+}

@@ -1,0 +1,70 @@
+import GuestRAM
+import LinuxIO
+
+/// A channel that the two directions of a stream share, so that one thread may send while another receives.
+final class SharedLink<Link: Channel & ~Copyable>: Sendable {
+  let link: Link
+
+  init(_ link: consuming Link) {
+    self.link = link
+  }
+}
+
+/// The frames that this side sends, numbered.
+///
+/// Of its copies only one goes on sending.
+struct FrameSender<Link: Channel & ~Copyable>: Sendable {
+  private let shared: SharedLink<Link>
+  var limit: Duration
+  private var sentCount: UInt32 = 0
+  /// The bytes that have gone.
+  private(set) var byteCount: UInt64 = 0
+
+  init(_ shared: SharedLink<Link>, limit: Duration) {
+    self.shared = shared
+    self.limit = limit
+  }
+
+  mutating func send(_ kind: FrameKind, _ payload: [UInt8] = []) throws(MigrationError) {
+    try send(Frame(kind: kind, payload: payload))
+  }
+
+  /// - Parameter opening: what goes before the frame.
+  mutating func send(_ frame: Frame, after opening: [UInt8] = []) throws(MigrationError) {
+    let number = sentCount
+    sentCount &+= 1
+    let bytes = opening + frame.header(number: number) + frame.payload
+    try connecting { () throws(LinuxError) in try shared.link.send(bytes, within: limit) }
+    byteCount += UInt64(bytes.count)
+  }
+
+  /// Sends a frame of page data straight from guest memory, or from where it has been copied.
+  mutating func sendPages(
+    _ pages: PageFrame, of memory: GuestMemory, through stage: PageStage? = nil
+  ) throws(MigrationError) {
+    var (holder, buffers) = (memory, pages.buffers)
+    var start: GuestAddress?
+    if let stage {
+      let copy = try stage.take(pages, of: memory)
+      (holder, buffers, start) = (stage.memory, [copy], copy.address)
+    }
+    let payload = try pages.payload(holder, staged: start)
+    try send(Frame(kind: .pages, payload: payload, dataByteCount: pages.byteCount))
+    try sendData(buffers, of: holder)
+  }
+
+  /// Sends the page data that the frame before has announced.
+  private mutating func sendData(_ buffers: [GuestBuffer], of holder: GuestMemory) throws(MigrationError) {
+    let total = buffers.reduce(0) { $0 + $1.byteCount }
+    var vectors = IOVectors(capacity: buffers.count)
+    do {
+      _ = try holder.drain(buffers, using: &vectors) { (vectors) throws(MigrationError) in
+        try connecting { () throws(LinuxError) in try shared.link.send(vectors, within: limit) }
+        return total
+      }
+    } catch {
+      throw MigrationError(error)
+    }
+    byteCount += UInt64(total)
+  }
+}
