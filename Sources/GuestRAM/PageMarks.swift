@@ -1,31 +1,31 @@
 /// Pages of a stretch of memory, one bit each, whose marks are taken in runs.
-struct PageMarks: Sendable {
+package struct PageMarks: Sendable {
   private var words: [UInt64]
   private let pageCount: Int
 
   /// No marks.
-  init(pageCount: Int) {
+  package init(pageCount: Int) {
     self.pageCount = pageCount
     words = [UInt64](repeating: 0, count: (pageCount + 63) / 64)
   }
 
-  mutating func insert(_ pages: Range<Int>) {
+  package mutating func insert(_ pages: Range<Int>) {
     for page in pages { words[page / 64] |= 1 << UInt64(page % 64) }
   }
 
-  mutating func remove(_ pages: Range<Int>) {
+  package mutating func remove(_ pages: Range<Int>) {
     for page in pages { words[page / 64] &= ~(1 << UInt64(page % 64)) }
   }
 
   /// The next marked pages that follow each other, at most so many; nil when there are none from `start` on.
-  func run(from start: Int, upTo most: Int) -> Range<Int>? {
+  package func run(from start: Int, upTo most: Int) -> Range<Int>? {
     guard let first = firstMark(from: start) else { return nil }
     var end = first + 1
     while end < pageCount, end - first < most, isMarked(end) { end += 1 }
     return first..<end
   }
 
-  private func isMarked(_ page: Int) -> Bool {
+  package func isMarked(_ page: Int) -> Bool {
     words[page / 64] >> UInt64(page % 64) & 1 != 0
   }
 

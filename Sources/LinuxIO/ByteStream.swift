@@ -102,6 +102,12 @@ extension ByteStream {
     guard received == 0 else { throw LinuxError(call: "readv", number: ECONNRESET) }
     return false
   }
+
+  /// Waits until there is something to receive, or the stream is at its end.
+  /// - Returns: false when the time was up first.
+  public func waitUntilReadable(within limit: Duration) throws(LinuxError) -> Bool {
+    try input?.waitUntilReadable(until: Deadline(after: limit), unless: cancellation) ?? true
+  }
 }
 
 // MARK: - One direction
@@ -140,6 +146,12 @@ extension ByteStream {
           }
         }
       }
+    }
+
+    func waitUntilReadable(
+      until deadline: Deadline, unless cancellation: Cancellation?
+    ) throws(LinuxError) -> Bool {
+      try wait(for: POLLIN, on: descriptor.rawValue, until: deadline, unless: cancellation)
     }
 
     func receive(

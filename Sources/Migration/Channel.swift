@@ -15,6 +15,8 @@ public protocol Channel: ~Copyable, Sendable {
   func receive(exactly byteCount: Int, within limit: Duration) throws(LinuxError) -> [UInt8]?
   /// Fills all of the lent memory, with no copy in this process; false at the end of the stream.
   func receive(into vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) -> Bool
+  /// Waits until there is something to receive, or the stream is at its end; false when the time was up first.
+  func waitUntilReadable(within limit: Duration) throws(LinuxError) -> Bool
   /// Sends nothing more, and waits until what was sent is in safe hands as far as the channel can tell.
   /// - Throws: also why the peer is gone, if the channel knows more than that it is.
   func finish(within limit: Duration) throws(MigrationError)
@@ -37,6 +39,11 @@ extension UnixSocket: Channel {
 
   public func receive(exactly byteCount: Int, within limit: Duration) throws(LinuxError) -> [UInt8]? {
     try receive(exactly: byteCount, maximumDescriptors: 0, within: limit)?.bytes
+  }
+
+  public func waitUntilReadable(within limit: Duration) throws(LinuxError) -> Bool {
+    let limit: Duration? = limit
+    return try waitUntilReadable(within: limit)
   }
 
   public func receive(into vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) -> Bool {

@@ -22,10 +22,12 @@ public struct DestinationLimits: Equatable, Sendable {
   }
 }
 
-/// A guest that has arrived in full.
+/// A guest that has arrived, in full or but for pages that follow it.
 public struct ArrivedGuest: Sendable {
   /// The guest's memory; nothing was stored where the guest has nothing or zeros.
   public let memory: GuestMemory
+  /// What has not come yet, if pages follow the guest: whoever touches one of them waits for it.
+  public let late: LateMemory?
   /// The saved state as the source gave it.
   public let state: [UInt8]
   /// What the source told about the guest before it sent it.
@@ -42,6 +44,8 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   private var report = MigrationReport()
   private var start = MonotonicClock.now
   private var isReceived = false
+  /// How the guest gets its pages, if some follow it.
+  private var arrival: LateArrival<Link>?
 
   /// - Parameter producer: names this program to people, at most 255 bytes of UTF-8; what is longer is cut off.
   public init(_ link: consuming Link, producer: String, limits: DestinationLimits) {
@@ -65,12 +69,16 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   ) throws(MigrationError) -> ArrivedGuest {
     start = MonotonicClock.now
     do {
-      let description = try introduce(refusing)
+      let (description, token) = try introduce(refusing)
       let memory = try make(description, makeMemory)
+      if token != nil { try checkPostcopy(into: memory) }
       try answer(.accept)
-      let state = try receiveGuest(memory)
+      let (state, outstanding) = try receiveGuest(memory, mayLackPages: token != nil)
+      if let token, outstanding.count > 0 {
+        arrival = try LateArrival(memory, outstanding, token, over: stream, producer: producer)
+      }
       isReceived = true
-      return ArrivedGuest(memory: memory, state: state, description: description)
+      return ArrivedGuest(memory: memory, late: arrival?.late, state: state, description: description)
     } catch {
       throw stream.giveUp(error)
     }
@@ -79,10 +87,22 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   /// Tells the source that the received guest could run here, and waits until it gives the guest away.
   ///
   /// Only for a guest that was received. Restore its devices first: a guest that cannot run is to be refused.
-  /// - Returns: from then on the guest is here, and runs here alone.
-  /// - Throws: the guest must not run here.
-  public consuming func confirm() throws(MigrationError) -> MigrationReport {
+  ///
+  /// A guest that pages follow (`ArrivedGuest.late`) runs from `starting` on, and the call returns when all are here.
+  /// - Parameters:
+  ///   - starting: called once the guest is here; from then on it runs here alone.
+  ///   - recovering: gives another connection from the same source for one that has broken while pages follow the guest;
+  ///     nil gives them up. It is asked again when that connection fails too.
+  /// - Throws: the guest must not run here; or, `interrupted`, it does and waits for pages that do not come.
+  public consuming func confirm(
+    starting: () -> Void = {}, recovering: (MigrationError) -> Link? = { _ in nil }
+  ) throws(MigrationError) -> MigrationReport {
     precondition(isReceived, "there is no guest to confirm")
+    if let arrival {
+      try arrival.confirm(&report, starting: starting, recovering: recovering)
+      report.close(since: start, wireByteCount: report.wireByteCount)
+      return report
+    }
     do {
       try answer(.ready)
       _ = try stream.receive(.commit)
@@ -94,6 +114,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
     } catch {
       report.acknowledgementError = error
     }
+    starting()
     report.close(since: start, wireByteCount: stream.byteCount)
     return report
   }
@@ -102,26 +123,31 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   ///
   /// - Parameter reason: what the source reports, such as which device could not be restored.
   public consuming func refuse(_ reason: String) {
-    _ = stream.giveUp(.unusable(reason))
+    if let arrival { arrival.refuse(.unusable(reason)) } else { _ = stream.giveUp(.unusable(reason)) }
   }
 }
 
 // MARK: - Receiving
 
 extension Destination where Link: ~Copyable {
-  private mutating func introduce(_ refusing: (GuestDescription) -> String?) throws(MigrationError) -> GuestDescription
-  {
+  /// - Returns: what the source is like, and what its move is known by if pages may follow the guest.
+  private mutating func introduce(
+    _ refusing: (GuestDescription) -> String?
+  ) throws(MigrationError) -> (GuestDescription, MoveToken?) {
     if stream.hasReturnPath { try stream.open(Hello(.destination, producer: producer)) }
     let hello = try stream.receiveHello()
     guard hello.role == .source else { throw .sameRole }
-    let description = try GuestDescription(stream.receive(.description).payload)
+    var frame = try stream.receive()
+    let token = frame.kind == .postcopy ? try MoveToken(frame) : nil
+    if token != nil { frame = try stream.receive() }
+    guard frame.kind == .description else { throw .unexpectedFrame(frame.kind) }
+    let description = try GuestDescription(frame.payload)
     guard description.memoryByteCount <= limits.mostMemory else {
       throw .tooMuchMemory(byteCount: description.memoryByteCount, most: limits.mostMemory)
     }
-    if let reason = refusing(description) {
-      throw .refused(source: hello.producer, destination: producer, reason: reason)
-    }
-    return description
+    let reason = refusing(description) ?? (token == nil || stream.hasReturnPath ? nil : "it could not ask for pages")
+    if let reason { throw .refused(source: hello.producer, destination: producer, reason: reason) }
+    return (description, token)
   }
 
   private func make(
@@ -143,10 +169,13 @@ extension Destination where Link: ~Copyable {
   // MARK: - Memory and state
 
   /// Receives all up to the point where only the source's decision is missing, and returns the state.
-  private mutating func receiveGuest(_ memory: GuestMemory) throws(MigrationError) -> [UInt8] {
+  private mutating func receiveGuest(
+    _ memory: GuestMemory, mayLackPages: Bool
+  ) throws(MigrationError) -> (state: [UInt8], OutstandingPages) {
     let populator = try Populator.start(memory, threadCount: limits.populatingThreadCount)
     defer { populator.finish() }
     var planned = PlannedPages(memory.regions.map(\.range))
+    var outstanding = OutstandingPages(memory.regions.map(\.range))
     var state: [UInt8] = []
     while true {
       let frame = try stream.receive()
@@ -158,11 +187,15 @@ extension Destination where Link: ~Copyable {
         try beginPass(frame, &planned, memory)
       case .pages: try receivePages(frame, planned.take(frame), memory)
       case .encoded: try receiveEncoded(frame, &planned, memory)
+      case .outstanding where mayLackPages:
+        populator.finish()
+        try take(frame, &outstanding, memory)
       case .state: try append(frame, to: &state)
       case .complete:
         guard planned.isEmpty else { throw .incomplete }
+        report.outstandingPageCount = outstanding.count
         try finish(Completion(frame.payload), state, memory)
-        return state
+        return (state, outstanding)
       default: throw .unexpectedFrame(frame.kind)
       }
     }
@@ -181,6 +214,26 @@ extension Destination where Link: ~Copyable {
       try inGuestMemory { () throws(GuestMemoryError) in try memory.clear(run.range) }
     }
     return []
+  }
+
+  /// Pages that follow the guest: what has come of them is not what they hold.
+  private func take(
+    _ frame: Frame, _ outstanding: inout OutstandingPages, _ memory: GuestMemory
+  ) throws(MigrationError) {
+    for run in try PageRun.runs(frame.payload) {
+      guard !run.isZero else { throw .malformedFrame(.outstanding) }
+      try outstanding.insert(run.range)
+      try inGuestMemory { () throws(GuestMemoryError) in try memory.clear(run.range) }
+    }
+  }
+
+  private func checkPostcopy(into memory: GuestMemory) throws(MigrationError) {
+    guard MissingPages.isAvailable else {
+      throw .postcopyUnavailable("the destination may not have a userfaultfd that system calls wait for")
+    }
+    guard memory.regions.allSatisfy({ $0.backingPageByteCount == Int(GuestPage.byteCount) }) else {
+      throw .postcopyUnavailable("the destination's memory is not in pages of 4 KiB")
+    }
   }
 
   private mutating func beginPass(
@@ -229,11 +282,12 @@ extension Destination where Link: ~Copyable {
     report.stateByteCount = UInt64(state.count)
     if report.passCount == 0 { report.closeFirstPass(memoryByteCount: memory.byteCount) }
     let received = Completion(
-      dataPageCount: report.dataPageCount, zeroPageCount: report.zeroPageCount, stateByteCount: report.stateByteCount,
+      dataPageCount: report.dataPageCount, zeroPageCount: report.zeroPageCount,
+      outstandingPageCount: report.outstandingPageCount, stateByteCount: report.stateByteCount,
       stateDigest: GuestMemory.digest(of: state), isToVerify: completion.isToVerify)
     guard completion == received else { throw .incomplete }
     guard completion.isToVerify else { return }
-    guard stream.hasReturnPath else { throw .malformedFrame(.complete) }
+    guard stream.hasReturnPath, report.outstandingPageCount == 0 else { throw .malformedFrame(.complete) }
     try sendDigests(of: memory)
   }
 

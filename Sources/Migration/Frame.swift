@@ -32,6 +32,18 @@ public enum FrameKind: UInt16, CaseIterable, Sendable {
   case pass = 14
   /// Source: planned pages in whatever encoding is shortest.
   case encoded = 15
+  /// Source, before it is accepted: the guest may run before all of its pages are there.
+  case postcopy = 16
+  /// Pages that have not come yet: from a source before it gives the guest away, from a destination that is joined anew.
+  case outstanding = 17
+  /// Source: outstanding pages, in any order.
+  case late = 18
+  /// Destination: somebody waits for an outstanding page.
+  case request = 19
+  /// Destination: late pages have been stored, so that more may be sent.
+  case stored = 20
+  /// Source, over a new connection: it goes on with the guest that it has given away.
+  case rejoin = 21
 }
 
 extension FrameKind: CustomStringConvertible {
@@ -52,6 +64,12 @@ extension FrameKind: CustomStringConvertible {
     case .committed: "committed"
     case .pass: "pass"
     case .encoded: "encoded"
+    case .postcopy: "postcopy"
+    case .outstanding: "outstanding"
+    case .late: "late"
+    case .request: "request"
+    case .stored: "stored"
+    case .rejoin: "rejoin"
     }
   }
 
@@ -59,13 +77,16 @@ extension FrameKind: CustomStringConvertible {
   var mostPayload: Int {
     switch self {
     case .accept, .digestsEnd, .ready, .commit, .committed: 0
-    case .complete, .pass: 64
+    case .complete, .pass, .postcopy, .late, .request, .stored, .rejoin: 64
     case .hello, .abort, .pages: 2048
     case .description: 1 << 20
-    case .plan, .state, .digests: 1 << 16
+    case .plan, .state, .digests, .outstanding: 1 << 16
     case .encoded: EncodedPages.mostPayload
     }
   }
+
+  /// The most bytes of page data behind the payload.
+  var mostData: Int { self == .pages || self == .late ? Frame.mostPageData : 0 }
 }
 
 /// A frame without its page data: everything is little endian.
@@ -76,7 +97,7 @@ extension FrameKind: CustomStringConvertible {
 /// | 2 ..< 4 | flags, 0 in this version |
 /// | 4 ..< 8 | number: 0, 1, 2, … in each direction |
 /// | 8 ..< 12 | bytes of payload |
-/// | 12 ..< 16 | bytes of page data behind the payload, at most 1 MiB; 0 for all kinds but `pages` |
+/// | 12 ..< 16 | bytes of page data behind the payload, at most 1 MiB; 0 for all kinds but `pages` and `late` |
 /// | 16 ..< 24 | digest of the payload |
 /// | 24 ..< 32 | digest of the 24 bytes before |
 ///
@@ -121,7 +142,7 @@ struct FrameHeader {
     guard flags == 0 else { throw .unknownFlags(flags, kind) }
     guard number == expected else { throw .outOfSequence(kind, number: number, expected: expected) }
     try Self.check(Int(payloadByteCount), of: kind, most: kind.mostPayload)
-    try Self.check(Int(dataByteCount), of: kind, most: kind == .pages ? Frame.mostPageData : 0)
+    try Self.check(Int(dataByteCount), of: kind, most: kind.mostData)
     self.kind = kind
     self.payloadByteCount = Int(payloadByteCount)
     self.dataByteCount = Int(dataByteCount)

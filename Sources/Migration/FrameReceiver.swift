@@ -32,6 +32,18 @@ struct FrameReceiver<Link: Channel & ~Copyable>: Sendable {
     return frame
   }
 
+  /// Whether a frame has begun to come, or the connection is over; waits for it for so long.
+  func waitForFrame(within limit: Duration) throws(MigrationError) -> Bool {
+    try connecting { () throws(LinuxError) in try shared.link.waitUntilReadable(within: limit) }
+  }
+
+  /// Receives the data behind a frame of late pages.
+  mutating func receiveLate(_ late: LateRun) throws(MigrationError) -> [UInt8] {
+    let bytes = try receiveBytes(late.run.isZero ? 0 : Int(late.run.byteCount))
+    guard late.run.isZero || GuestMemory.digest(of: bytes) == late.digest else { throw .damagedPages(late.run.range) }
+    return bytes
+  }
+
   /// Receives the data behind a frame of pages straight into guest memory.
   mutating func receivePages(_ pages: [GuestBuffer], of memory: GuestMemory) throws(MigrationError) {
     let total = pages.reduce(0) { $0 + $1.byteCount }

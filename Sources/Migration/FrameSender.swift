@@ -53,6 +53,24 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
     try sendData(buffers, of: holder)
   }
 
+  /// Sends outstanding pages of a guest that stands still.
+  mutating func sendLate(_ late: LateRun, of memory: GuestMemory) throws(MigrationError) {
+    try send(late.frame)
+    if !late.run.isZero { try sendData([late.run.buffer], of: memory) }
+  }
+
+  /// Names outstanding pages.
+  mutating func sendOutstanding(_ pages: OutstandingPages) throws(MigrationError) {
+    var runs: [PageRun] = []
+    try pages.forEachRun { (run) throws(MigrationError) in
+      runs.append(run)
+      guard runs.count == PageRun.mostInPlan else { return }
+      try send(.outstanding, PageRun.payload(runs))
+      runs = []
+    }
+    if !runs.isEmpty { try send(.outstanding, PageRun.payload(runs)) }
+  }
+
   /// Sends the page data that the frame before has announced.
   private mutating func sendData(_ buffers: [GuestBuffer], of holder: GuestMemory) throws(MigrationError) {
     let total = buffers.reduce(0) { $0 + $1.byteCount }

@@ -99,6 +99,7 @@ struct Pass {
 struct Completion: Equatable {
   let dataPageCount: UInt64
   let zeroPageCount: UInt64
+  let outstandingPageCount: UInt64
   let stateByteCount: UInt64
   let stateDigest: UInt64
   /// Whether the source waits for digests.
@@ -106,7 +107,9 @@ struct Completion: Equatable {
 
   var payload: [UInt8] {
     var writer = WireWriter()
-    for value in [dataPageCount, zeroPageCount, stateByteCount, stateDigest] { writer.append(value) }
+    for value in [dataPageCount, zeroPageCount, outstandingPageCount, stateByteCount, stateDigest] {
+      writer.append(value)
+    }
     writer.append(UInt8(isToVerify ? 1 : 0))
     return writer.bytes
   }
@@ -116,11 +119,13 @@ extension Completion {
   init(_ payload: [UInt8]) throws(MigrationError) {
     var reader = WireReader(payload)
     guard let dataPageCount: UInt64 = reader.integer(), let zeroPageCount: UInt64 = reader.integer(),
-      let stateByteCount: UInt64 = reader.integer(), let stateDigest: UInt64 = reader.integer(),
+      let outstandingPageCount: UInt64 = reader.integer(), let stateByteCount: UInt64 = reader.integer(),
+      let stateDigest: UInt64 = reader.integer(),
       let isToVerify: UInt8 = reader.integer(), isToVerify <= 1, reader.remainingCount == 0
     else { throw .malformedFrame(.complete) }
     self.dataPageCount = dataPageCount
     self.zeroPageCount = zeroPageCount
+    self.outstandingPageCount = outstandingPageCount
     self.stateByteCount = stateByteCount
     self.stateDigest = stateDigest
     self.isToVerify = isToVerify == 1

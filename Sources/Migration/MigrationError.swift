@@ -3,8 +3,8 @@ public import LinuxIO
 
 /// Why a guest was not moved.
 ///
-/// Whatever the source throws, its guest may run on there, except after `outcomeUnknown`. Whatever the destination
-/// throws, the guest must not run there.
+/// Whatever the source throws, its guest may run on there, except after `outcomeUnknown` and `interrupted`. Whatever the
+/// destination throws, the guest must not run there; after `interrupted` it does, and waits for pages that do not come.
 public enum MigrationError: Error, Equatable, Sendable {
   // The connection.
   /// The text is not an address; `expectation` completes "It takes …".
@@ -83,13 +83,24 @@ public enum MigrationError: Error, Equatable, Sendable {
   /// The guest cannot be stopped, saved, or watched, or writes faster than its pages can be sent: why, and what to do.
   case guest(String)
 
+  /// The source that came over a new connection is not the one that gave this guest away.
+  case anotherMove
+  /// The guest cannot run before all of its memory is there: which side cannot do what.
+  case postcopyUnavailable(String)
+  /// The guest runs at the destination and lacks pages that the source has, and the connection is lost: why. What the
+  /// guest lacks it waits for. It must not run at the source, and cannot go on at the destination.
+  case interrupted(String)
+
   /// The source gave the guest away and did not hear whether it arrived. The guest must not run at the source until an
   /// operator has made sure that it does not run at the destination. The text says why nothing was heard.
   case outcomeUnknown(String)
 
   /// Whether a source that threw this may let its guest run on.
   public var sourceMayRun: Bool {
-    if case .outcomeUnknown = self { false } else { true }
+    switch self {
+    case .outcomeUnknown, .interrupted: false
+    default: true
+    }
   }
 }
 
@@ -104,6 +115,9 @@ extension MigrationError: CustomStringConvertible {
       "\(destination) does not take the guest of \(source): \(reason)"
     case .system(let error): error.description
     case .guest(let reason): reason
+    case .postcopyUnavailable(let reason): "the guest cannot run before all of its memory is there: \(reason)"
+    case .interrupted(let reason):
+      "the guest runs at the destination, but not all of its memory has arrived there: \(reason)"
     case .outcomeUnknown(let reason):
       "the guest was given away, but the destination did not confirm (\(reason)): it must not run here until it is "
         + "certain that it does not run there"
@@ -128,6 +142,7 @@ extension MigrationError: CustomStringConvertible {
     case .notAMigration: "the first bytes are not those of a migration"
     case .unsupportedVersion(let version, let newest):
       "the peer speaks version \(version) of the format; this code speaks \(newest)"
+    case .anotherMove: "the source that came over a new connection is not the one that gave this guest away"
     case .sameRole: "both ends of the connection have the same role"
     case .damagedFrame(let kind): "damaged on the way: \(kind.map { "a frame \"\($0)\"" } ?? "a frame's header")"
     case .unknownFrame(let kind): "kind of frame \(kind) is unknown"

@@ -1,3 +1,16 @@
+/// Whether a guest may run at the destination before all of its memory is there.
+///
+/// It then waits for each page that it touches and lacks, and the source keeps the rest until all has arrived: if one
+/// side or the connection is lost for good before that, so is the guest.
+public enum Postcopy: Equatable, Sendable {
+  /// All of memory is there before the guest runs.
+  case never
+  /// After so many passes over memory; with 0 nothing is sent before the guest is stopped.
+  case afterPasses(Int)
+  /// If the guest writes too fast, instead of giving up.
+  case ifNeeded
+}
+
 /// How a guest that runs is moved: when it is stopped, and what may be done so that it can be.
 public struct MigrationPolicy: Equatable, Sendable {
   /// How long the guest may stand still for its last pages, as far as that can be told before.
@@ -12,18 +25,22 @@ public struct MigrationPolicy: Equatable, Sendable {
   /// Whether a guest that still writes too fast after all passes is stopped all the same, for however long it takes;
   /// otherwise the move fails, and the guest runs on.
   public var stopsAnyway: Bool
+  /// Whether the guest may run at the destination before all of its memory is there.
+  public var postcopy: Postcopy
   /// Whether pages are compressed, and sent as what has changed of them, as far as that is faster on this connection.
   public var compresses: Bool
   /// How much memory may hold pages sent earlier, to tell what has changed of them, in bytes.
   public var cacheByteCount: Int
   /// Whether the guest is watched for a fifth of a second first, to tell what is to be expected of the move.
   public var forecasts: Bool
-  /// Whether the memory on both sides is compared while the guest stands still, which takes long.
+  /// Whether the memory on both sides is compared while the guest stands still, which takes long. What arrives after the
+  /// guest is checked as it comes, and not compared.
   public var verifies: Bool
 
   public init(
     downtimeLimit: Duration = .milliseconds(300), mostBytesPerSecond: UInt64? = nil, mostPasses: Int = 30,
-    slowsDown: Bool = false, stopsAnyway: Bool = false, compresses: Bool = false, cacheByteCount: Int = 64 << 20,
+    slowsDown: Bool = false, stopsAnyway: Bool = false, postcopy: Postcopy = .never, compresses: Bool = false,
+    cacheByteCount: Int = 64 << 20,
     forecasts: Bool = false, verifies: Bool = false
   ) {
     self.downtimeLimit = downtimeLimit
@@ -31,6 +48,7 @@ public struct MigrationPolicy: Equatable, Sendable {
     self.mostPasses = mostPasses
     self.slowsDown = slowsDown
     self.stopsAnyway = stopsAnyway
+    self.postcopy = postcopy
     self.compresses = compresses
     self.cacheByteCount = cacheByteCount
     self.forecasts = forecasts
@@ -49,6 +67,8 @@ struct Convergence {
     case pass(share: Double)
     /// Stop the guest and send the rest.
     case stop
+    /// Stop the guest, let it run at the destination, and then send the rest.
+    case postcopy
     /// The guest writes too fast.
     case fail
   }
@@ -101,7 +121,8 @@ struct Convergence {
     measure(sentByteCount, seconds)
     let limit = max(0, policy.downtimeLimit.inSeconds)
     if expectedSeconds(for: remaining) <= limit { return .stop }
-    if passCount >= policy.passLimit { return policy.stopsAnyway ? .stop : .fail }
+    if case .afterPasses(let count) = policy.postcopy, passCount >= count { return .postcopy }
+    if passCount >= policy.passLimit { return lastResort }
     stallCount = Double(remaining) >= 0.9 * Double(self.remaining) ? stallCount + 1 : 0
     self.remaining = remaining
     if stallCount >= 2, policy.slowsDown, share > Self.slowest {
@@ -109,6 +130,12 @@ struct Convergence {
       share = max(Self.slowest, share * 0.7)
     }
     return .pass(share: share)
+  }
+
+  /// What becomes of a guest that writes too fast.
+  private var lastResort: Step {
+    if policy.postcopy == .ifNeeded { return .postcopy }
+    return policy.stopsAnyway ? .stop : .fail
   }
 
   private mutating func measure(_ sentByteCount: UInt64, _ seconds: Double) {

@@ -7,8 +7,10 @@ public enum MigrationEvent: Equatable, Sendable {
   case forecast(MigrationForecast)
   /// A pass has been made over the memory of the guest, which runs on; 1 is the first.
   case pass(Int, MigrationReport.Pass)
-  /// The guest is being stopped for its last pages.
+  /// The guest is being stopped for its last pages, or for what is not a page if these are to follow it.
   case stopping
+  /// The destination has the guest, and pages follow it that it lacks there.
+  case left
 }
 
 /// What a finished move was like, seen from the side that reports it.
@@ -36,6 +38,16 @@ public struct MigrationReport: Equatable, Sendable {
   public internal(set) var zeroPageCount: UInt64 = 0
   /// The 4 KiB pages that had no memory behind them and were neither read nor sent.
   public internal(set) var absentPageCount: UInt64 = 0
+  /// The 4 KiB pages that followed the guest instead of going ahead of it.
+  public internal(set) var outstandingPageCount: UInt64 = 0
+  /// Of these, the ones whose bytes were sent, also over connections that broke.
+  public internal(set) var latePageCount: UInt64 = 0
+  /// Of these, the ones that were zero.
+  public internal(set) var lateZeroPageCount: UInt64 = 0
+  /// Of these, the ones that went ahead of others because somebody waited for them.
+  public internal(set) var requestedPageCount: UInt64 = 0
+  /// At the destination: how long the guest waited for pages.
+  public internal(set) var pageWaits = PageWaits()
   /// The passes made while the guest ran, at the source.
   public internal(set) var passes: [Pass] = []
   /// How often memory was gone through again for what had been written since.
@@ -67,9 +79,13 @@ public struct MigrationReport: Equatable, Sendable {
     }
   }
 
+  mutating func countLate(_ run: PageRun) {
+    if run.isZero { lateZeroPageCount += UInt64(run.pageCount) } else { latePageCount += UInt64(run.pageCount) }
+  }
+
   /// Notes what the first pass, which names each page once at most, has left out.
   mutating func closeFirstPass(memoryByteCount: UInt64) {
-    absentPageCount = memoryByteCount / GuestPage.byteCount - dataPageCount - zeroPageCount
+    absentPageCount = memoryByteCount / GuestPage.byteCount - dataPageCount - zeroPageCount - outstandingPageCount
   }
 
   /// Fills in what is known at the end.

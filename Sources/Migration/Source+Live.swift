@@ -12,21 +12,26 @@ extension Source where Link: ~Copyable {
   ///   - cancellation: calls the move off until the guest is given away: at any moment if it is the connection's too,
   ///     otherwise before the next pages are looked at or the peer's next word.
   ///   - events: told what is expected of the move, and what becomes of it.
+  ///   - recovering: gives another connection to the same destination for one that has broken after the guest was given
+  ///     away, while pages still follow it (`MigrationPolicy.postcopy`); nil gives the guest up. It is asked again when
+  ///     that connection fails too.
   /// - Throws: the guest runs on here unless the error's `sourceMayRun` is false.
   public consuming func move<Guest: LiveGuest & ~Copyable>(
     _ guest: inout Guest, policy: MigrationPolicy = MigrationPolicy(), notes: [GuestDescription.Note] = [],
-    unless cancellation: Cancellation? = nil, events: (MigrationEvent) -> Void = { _ in }
+    unless cancellation: Cancellation? = nil, events: (MigrationEvent) -> Void = { _ in },
+    recovering: (MigrationError) -> Link? = { _ in nil }
   ) throws(MigrationError) -> MigrationReport {
     let start = MonotonicClock.now
     var pausedAt: UInt64?
+    var late: LateSending?
     do {
       pacer = try Pacer(policy, cancellation)
       if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
-      try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes))
+      let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
       let rest = try sendLive(&guest, policy, events)
       events(.stopping)
       pausedAt = MonotonicClock.now
-      try sendLast(&guest, rest, policy)
+      late = try sendLast(&guest, rest, token, policy)
       try pacer.check()
     } catch {
       guest.endTracking()
@@ -36,15 +41,32 @@ extension Source where Link: ~Copyable {
     // Until here every moment counts, and the end of tracking takes many.
     defer { guest.endTracking() }
     do {
-      try handOver()
+      try handOver(guest.memory, late, stoppedAt: pausedAt ?? start, recovering, events)
     } catch {
       if error.sourceMayRun { Self.keep(&guest, isStopped: true) }
       throw error
     }
-    report.close(since: start, wireByteCount: stream.byteCount)
+    report.close(since: start, wireByteCount: earlierByteCount + stream.byteCount)
     report.codec = encoder?.report
-    report.downtimeSeconds = pausedAt.map(MigrationReport.seconds(since:))
     return report
+  }
+
+  /// Gives the guest away, and after it what it lacks.
+  private mutating func handOver(
+    _ memory: GuestMemory, _ late: LateSending?, stoppedAt moment: UInt64, _ recovering: (MigrationError) -> Link?,
+    _ events: (MigrationEvent) -> Void
+  ) throws(MigrationError) {
+    guard var late else {
+      try handOver()
+      report.downtimeSeconds = MigrationReport.seconds(since: moment)
+      return
+    }
+    var downtime: Double?
+    defer { report.downtimeSeconds = downtime }
+    try serve(memory, &late, recovering: recovering) {
+      downtime = downtime ?? MigrationReport.seconds(since: moment)
+      events(.left)
+    }
   }
 
   /// Lets a guest that could not be moved run on here as it did before.
@@ -53,11 +75,11 @@ extension Source where Link: ~Copyable {
     guest.slowDown(to: 1)
   }
 
-  /// Sends memory while the guest runs.
-  /// - Returns: what was written and has not been sent when it is time to stop the guest.
+  /// Sends memory while the guest runs, if it is not all to follow it.
   private mutating func sendLive<Guest: LiveGuest & ~Copyable>(
     _ guest: inout Guest, _ policy: MigrationPolicy, _ events: (MigrationEvent) -> Void
-  ) throws(MigrationError) -> [GuestRange] {
+  ) throws(MigrationError) -> LiveRest {
+    if policy.postcopy == .afterPasses(0) { return .everything }
     var convergence = Convergence(policy)
     try guest.beginTracking()
     let writes = policy.forecasts ? try measureWrites(of: &guest) : nil
@@ -72,7 +94,8 @@ extension Source where Link: ~Copyable {
           expectedDowntimeSeconds: convergence.expectedSeconds(for: writes.byteCount), share: convergence.share))
       events(.pass(report.passes.count, report.passes[report.passes.count - 1]))
       switch step {
-      case .stop: return writes
+      case .stop: return .toSend(writes)
+      case .postcopy: return .toFollow(writes)
       case .fail: throw .guest(convergence.failure(remaining: writes.byteCount))
       case .pass(let share): guest.slowDown(to: share)
       }
@@ -106,16 +129,34 @@ extension Source where Link: ~Copyable {
     return WriteRate(seconds: seconds, first: Double(first.byteCount), second: Double(second.byteCount))
   }
 
-  /// Stops the guest and sends what is left of it, up to the point where the destination could run it.
+  /// Stops the guest and sends what is left of it, or tells what is left, up to the point where it can be given away.
+  /// - Returns: what follows the guest, if something does.
   private mutating func sendLast<Guest: LiveGuest & ~Copyable>(
-    _ guest: inout Guest, _ rest: [GuestRange], _ policy: MigrationPolicy
-  ) throws(MigrationError) {
+    _ guest: inout Guest, _ rest: LiveRest, _ token: MoveToken?, _ policy: MigrationPolicy
+  ) throws(MigrationError) -> LateSending? {
     let state = try guest.pause()
     pacer.guestHasStopped()
-    let writes = try guest.takeWrites()
-    try sendPass(over: rest.union(writes), of: guest.memory)
+    let ranges: [GuestRange]
+    switch rest {
+    case .toSend(let written): ranges = written
+    case .toFollow(let written):
+      return try announce(written.union(try guest.takeWrites()), of: guest.memory, state, token, policy)
+    case .everything: return try announce(nil, of: guest.memory, state, token, policy)
+    }
+    try sendPass(over: ranges.union(try guest.takeWrites()), of: guest.memory)
     try send(state, verifies: policy.verifies)
     if policy.verifies { try compare(guest.memory) }
     try awaitReady()
+    return nil
   }
+}
+
+/// What is left of a guest's memory when it is time to stop it.
+enum LiveRest {
+  /// What was written since it was sent; it goes before the guest does.
+  case toSend([GuestRange])
+  /// What was written since it was sent; it follows the guest.
+  case toFollow([GuestRange])
+  /// Nothing has been sent, and all follows the guest.
+  case everything
 }

@@ -3,12 +3,18 @@ import LinuxIO
 
 /// What a source sends, part by part.
 extension Source where Link: ~Copyable {
-  mutating func introduce(_ description: GuestDescription) throws(MigrationError) {
+  /// - Returns: what this move is known by, if the guest may run before all of its pages are there.
+  @discardableResult
+  mutating func introduce(
+    _ description: GuestDescription, _ policy: MigrationPolicy = MigrationPolicy()
+  ) throws(MigrationError) -> MoveToken? {
     try stream.open(Hello(.source, producer: producer))
+    let token = try announcePostcopy(policy)
     try stream.send(.description, description.payload)
-    guard stream.hasReturnPath else { return }
+    guard stream.hasReturnPath else { return nil }
     guard try stream.receiveHello().role == .destination else { throw .sameRole }
     _ = try stream.receive(.accept)
+    return token
   }
 
   // MARK: - Memory and state
@@ -33,7 +39,7 @@ extension Source where Link: ~Copyable {
   }
 
   /// Announces pages one stretch ahead of their data, so that the destination can have memory ready for them.
-  private mutating func sendPages(
+  mutating func sendPages(
     _ sweep: consuming PageSweep, of memory: GuestMemory, _ measured: (Double) -> Void = { _ in }
   ) throws(MigrationError) {
     var sweep = sweep
@@ -88,7 +94,8 @@ extension Source where Link: ~Copyable {
     }
     report.stateByteCount = UInt64(state.count)
     let completion = Completion(
-      dataPageCount: report.dataPageCount, zeroPageCount: report.zeroPageCount, stateByteCount: report.stateByteCount,
+      dataPageCount: report.dataPageCount, zeroPageCount: report.zeroPageCount,
+      outstandingPageCount: report.outstandingPageCount, stateByteCount: report.stateByteCount,
       stateDigest: GuestMemory.digest(of: state), isToVerify: verifies && stream.hasReturnPath)
     try stream.send(.complete, completion.payload)
   }
@@ -134,7 +141,7 @@ extension Source where Link: ~Copyable {
   }
 
   /// What a failure to give the guest away means.
-  private mutating func fate(after error: MigrationError) -> MigrationError {
+  mutating func fate(after error: MigrationError) -> MigrationError {
     let reason = error == .peerGone ? stream.giveUp(error) : error
     switch reason {
     // The destination says so itself: it has not taken the guest.

@@ -17,6 +17,8 @@ import LinuxIO
 public struct Source<Link: Channel & ~Copyable>: ~Copyable {
   var stream: FrameStream<Link>
   let producer: String
+  /// What has gone over connections that broke.
+  var earlierByteCount: UInt64 = 0
   var report = MigrationReport()
   var pacer = Pacer()
   var meter = RateMeter()

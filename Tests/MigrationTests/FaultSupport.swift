@@ -13,7 +13,7 @@ enum Fault: CaseIterable, Sendable {
     case .firstByteFlipped: [.send(flipping(message, at: 0))]
     case .middleByteFlipped: [.send(flipping(message, at: message.count / 2))]
     case .lastByteFlipped: [.send(flipping(message, at: message.count - 1))]
-    case .kindChanged: [.send(resealed(message) { $0[0] = $0[0] % 15 + 1 })]
+    case .kindChanged: [.send(resealed(message) { $0[0] = $0[0] % UInt8(FrameKind.allCases.count) + 1 })]
     case .numberChanged: [.send(resealed(message) { $0[4] ^= 1 })]
     case .cutBefore: [.shutDown]
     case .cutWithin: [.send(Array(message.prefix(message.count / 2))), .shutDown]

@@ -222,7 +222,8 @@ private let badLayouts: [[GuestRange]] = [
   @Test("an end that does not fit what came is refused")
   func incomplete() throws {
     let none = Completion(
-      dataPageCount: 0, zeroPageCount: 0, stateByteCount: 0, stateDigest: GuestMemory.digest(of: []), isToVerify: true)
+      dataPageCount: 0, zeroPageCount: 0, outstandingPageCount: 0, stateByteCount: 0,
+      stateDigest: GuestMemory.digest(of: []), isToVerify: true)
     #expect(try afterAccept([(.complete, none.payload), (.ready, [])]) == nil)
     #expect(try afterAccept([plan([(0, 1, false)]), (.complete, none.payload)]) == .incomplete)
     #expect(try afterAccept([plan([(0, 1, true)]), (.complete, none.payload)]) == .incomplete)

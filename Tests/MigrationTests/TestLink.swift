@@ -67,6 +67,10 @@ final class TestLink: Channel {
     return bytes
   }
 
+  func waitUntilReadable(within limit: Duration) throws(LinuxError) -> Bool {
+    try socket.waitUntilReadable(within: limit)
+  }
+
   func receive(into vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) -> Bool {
     try socket.receive(into: vectors, within: limit)
   }

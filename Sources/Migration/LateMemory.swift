@@ -1,0 +1,136 @@
+import GuestRAM
+import LinuxIO
+import Synchronization
+
+/// The memory of a guest that runs before all of its pages have come: whoever touches one that is missing waits for it.
+///
+/// Once all is there it does nothing more. If the source is lost for good before that, those who wait go on waiting: a
+/// guest must not run on with pages that it does not have.
+public final class LateMemory: Sendable {
+  fileprivate struct State {
+    var outstanding: OutstandingPages
+    /// The pages that somebody waits for, and since when.
+    var wanted: [GuestAddress: UInt64] = [:]
+    var waits = PageWaits()
+  }
+
+  private let memory: GuestMemory
+  private let missing: MissingPages
+  private let state: Mutex<State>
+  private let ending: Eventfd
+
+  /// From the return on pages that are missing are waited for. Those that are outstanding have to be missing.
+  init(_ memory: GuestMemory, _ outstanding: OutstandingPages) throws(MigrationError) {
+    self.memory = memory
+    state = Mutex(State(outstanding: outstanding))
+    missing = try inGuestMemory { () throws(GuestMemoryError) in try MissingPages(of: memory) }
+    ending = try connecting { () throws(LinuxError) in try Eventfd() }
+  }
+
+  /// How much of the memory has not come yet, in bytes.
+  public var missingByteCount: UInt64 { state.withLock { $0.outstanding.count } * GuestPage.byteCount }
+
+  /// Gives up what is missing, so that nobody waits any more: it reads as zeros. Only for a guest that no longer runs.
+  public func abandon() {
+    ending.signal()
+    missing.stop()
+  }
+
+  /// How long the guest has waited for pages.
+  var waits: PageWaits { state.withLock { $0.waits } }
+  /// What has not come yet.
+  var outstanding: OutstandingPages { state.withLock { $0.outstanding } }
+  /// The pages that somebody waits for.
+  var wanted: [GuestAddress] { state.withLock { Array($0.wanted.keys) } }
+
+  // MARK: - Pages that come
+
+  /// Stores pages that have come. A page is there before it stops being outstanding, since what is missing and not
+  /// outstanding is taken as zero.
+  func store(_ run: PageRun, _ bytes: [UInt8]) throws(MigrationError) {
+    if !run.isZero {
+      guard state.withLock({ $0.outstanding.containsAll(of: run.range) }) else { throw .unplannedPages(run.start) }
+      try inGuestMemory { () throws(GuestMemoryError) in _ = try missing.provide(bytes.span, at: run.start) }
+    }
+    let now = MonotonicClock.now
+    let waitedFor = try state.withLock { (state) throws(MigrationError) -> [GuestAddress] in
+      try state.outstanding.remove(run.range)
+      return state.takeWanted(in: run, now: now)
+    }
+    // Who waits for a page of zeros is woken by getting one; nobody else needs the memory.
+    for page in run.isZero ? waitedFor : [] { try provideZeros(page) }
+  }
+
+  private func provideZeros(_ page: GuestAddress) throws(MigrationError) {
+    let range = GuestRange(start: page, byteCount: GuestPage.byteCount)
+    try inGuestMemory { () throws(GuestMemoryError) in _ = try missing.provideZeros(range) }
+  }
+
+  // MARK: - Pages that are missed
+
+  /// Starts the thread that learns of missing pages, until they are given up.
+  /// - Parameters:
+  ///   - request: asks the source for a page. If it cannot, the page is asked for when it can be.
+  ///   - failed: told why the thread has ended: nobody learns of missing pages any more.
+  func startAnswering(
+    _ request: @escaping @Sendable (GuestAddress) -> Void, failed: @escaping @Sendable (MigrationError) -> Void
+  ) throws(MigrationError) {
+    try connecting { () throws(LinuxError) in
+      _ = try Thread(name: "late pages") { [self] in
+        do throws(MigrationError) {
+          try answer(request)
+        } catch {
+          failed(error)
+        }
+      }
+    }
+  }
+
+  private func answer(_ request: @escaping @Sendable (GuestAddress) -> Void) throws(MigrationError) {
+    var failure: MigrationError?
+    try connecting { () throws(LinuxError) in
+      let loop = try EventLoop()
+      try loop.watch(ending.descriptor.rawValue) { [unowned loop] in loop.stop() }
+      try loop.watch(missing.descriptor) { [unowned loop, unowned self] in
+        do throws(MigrationError) {
+          try answerFaults(request)
+        } catch {
+          failure = error
+          loop.stop()
+        }
+      }
+      try loop.run()
+    }
+    if let failure { throw failure }
+  }
+
+  private func answerFaults(_ request: (GuestAddress) -> Void) throws(MigrationError) {
+    var pages: [GuestAddress] = []
+    try inGuestMemory { () throws(GuestMemoryError) in try missing.takeFaults { pages.append($0.start) } }
+    let now = MonotonicClock.now
+    for page in pages {
+      let (isOutstanding, isNew) = state.withLock { (state) in
+        guard state.outstanding.contains(page) else { return (false, false) }
+        let isNew = state.wanted[page] == nil
+        if isNew { state.wanted[page] = now }
+        return (true, isNew)
+      }
+      // What is missing and does not come is a page that nobody has used, or has given back.
+      if !isOutstanding { try provideZeros(page) } else if isNew { request(page) }
+    }
+  }
+}
+
+extension LateMemory.State {
+  /// The pages of a run that somebody waited for, who need wait no longer.
+  fileprivate mutating func takeWanted(in run: PageRun, now: UInt64) -> [GuestAddress] {
+    var pages: [GuestAddress] = []
+    for index in 0..<UInt64(run.pageCount) where !wanted.isEmpty {
+      let page = GuestAddress(run.start.rawValue + index * GuestPage.byteCount)
+      guard let moment = wanted.removeValue(forKey: page) else { continue }
+      waits.add(nanoseconds: now > moment ? now - moment : 0)
+      pages.append(page)
+    }
+    return pages
+  }
+}
