@@ -17,6 +17,9 @@ public struct MigrationPolicy: Equatable, Sendable {
   public var downtimeLimit: Duration
   /// The most bytes of memory a second; nil for all that the connection takes. The last pages are not held back.
   public var mostBytesPerSecond: UInt64?
+  /// What the connection is taken to carry in a second once the guest is stopped, in bytes; nil for the measured rate,
+  /// which says too little where the passes before are held back.
+  public var switchoverBytesPerSecond: UInt64?
   /// How many passes over what has been written may be made before the guest counts as one that writes too fast; never
   /// more than a destination takes, 9999.
   public var mostPasses: Int
@@ -38,13 +41,15 @@ public struct MigrationPolicy: Equatable, Sendable {
   public var verifies: Bool
 
   public init(
-    downtimeLimit: Duration = .milliseconds(300), mostBytesPerSecond: UInt64? = nil, mostPasses: Int = 30,
+    downtimeLimit: Duration = .milliseconds(300), mostBytesPerSecond: UInt64? = nil,
+    switchoverBytesPerSecond: UInt64? = nil, mostPasses: Int = 30,
     slowsDown: Bool = false, stopsAnyway: Bool = false, postcopy: Postcopy = .never, compresses: Bool = false,
     cacheByteCount: Int = 64 << 20,
     forecasts: Bool = false, verifies: Bool = false
   ) {
     self.downtimeLimit = downtimeLimit
     self.mostBytesPerSecond = mostBytesPerSecond
+    self.switchoverBytesPerSecond = switchoverBytesPerSecond
     self.mostPasses = mostPasses
     self.slowsDown = slowsDown
     self.stopsAnyway = stopsAnyway
@@ -94,6 +99,7 @@ struct Convergence {
   /// How long it would take to send so many bytes.
   func expectedSeconds(for byteCount: UInt64) -> Double {
     if byteCount == 0 { return 0 }
+    let rate = policy.switchoverBytesPerSecond.map { Double($0) } ?? rate
     return rate > 0 ? Double(byteCount) / rate : .infinity
   }
 

@@ -7,6 +7,8 @@ public enum MigrationEvent: Equatable, Sendable {
   case forecast(MigrationForecast)
   /// A pass has been made over the memory of the guest, which runs on; 1 is the first.
   case pass(Int, MigrationReport.Pass)
+  /// The guest could be stopped now, and waits for permission (`SwitchoverPermit`).
+  case waiting
   /// The guest is being stopped for its last pages, or for what is not a page if these are to follow it.
   case stopping
   /// The destination has the guest, and pages follow it that it lacks there.

@@ -37,6 +37,13 @@ struct Pacer {
     }
   }
 
+  /// Waits for a permit for so long; false when it has not been given by then.
+  func wait(for permit: SwitchoverPermit, _ limit: Duration) throws(MigrationError) -> Bool {
+    let isAllowed = permit.wait(limit, unless: cancellation)
+    try check()
+    return isAllowed
+  }
+
   /// Throws if the move has been called off.
   func check() throws(MigrationError) {
     if let cancellation, cancellation.isCancelled { throw .cancelled }

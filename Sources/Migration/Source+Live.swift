@@ -11,6 +11,7 @@ extension Source where Link: ~Copyable {
   ///   - notes: what the destination has to agree to before the first page is sent.
   ///   - cancellation: calls the move off until the guest is given away: at any moment if it is the connection's too,
   ///     otherwise before the next pages are looked at or the peer's next word.
+  ///   - permit: says when the guest may be stopped; nil for as soon as it can be.
   ///   - events: told what is expected of the move, and what becomes of it.
   ///   - recovering: gives another connection to the same destination for one that has broken after the guest was given
   ///     away, while pages still follow it (`MigrationPolicy.postcopy`); nil gives the guest up. It is asked again when
@@ -18,7 +19,8 @@ extension Source where Link: ~Copyable {
   /// - Throws: the guest runs on here unless the error's `sourceMayRun` is false.
   public consuming func move<Guest: LiveGuest & ~Copyable>(
     _ guest: inout Guest, policy: MigrationPolicy = MigrationPolicy(), notes: [GuestDescription.Note] = [],
-    unless cancellation: Cancellation? = nil, events: (MigrationEvent) -> Void = { _ in },
+    unless cancellation: Cancellation? = nil, awaiting permit: SwitchoverPermit? = nil,
+    events: (MigrationEvent) -> Void = { _ in },
     recovering: (MigrationError) -> Link? = { _ in nil }
   ) throws(MigrationError) -> MigrationReport {
     let start = MonotonicClock.now
@@ -27,8 +29,9 @@ extension Source where Link: ~Copyable {
     do {
       pacer = try Pacer(policy, cancellation)
       if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
+      if policy.postcopy == .afterPasses(0) { try waitForPermit(permit, events) }
       let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
-      let rest = try sendLive(&guest, policy, events)
+      let rest = try sendLive(&guest, policy, permit, events)
       events(.stopping)
       pausedAt = MonotonicClock.now
       late = try sendLast(&guest, rest, token, policy)
@@ -77,7 +80,7 @@ extension Source where Link: ~Copyable {
 
   /// Sends memory while the guest runs, if it is not all to follow it.
   private mutating func sendLive<Guest: LiveGuest & ~Copyable>(
-    _ guest: inout Guest, _ policy: MigrationPolicy, _ events: (MigrationEvent) -> Void
+    _ guest: inout Guest, _ policy: MigrationPolicy, _ permit: SwitchoverPermit?, _ events: (MigrationEvent) -> Void
   ) throws(MigrationError) -> LiveRest {
     if policy.postcopy == .afterPasses(0) { return .everything }
     var convergence = Convergence(policy)
@@ -94,13 +97,31 @@ extension Source where Link: ~Copyable {
           expectedDowntimeSeconds: convergence.expectedSeconds(for: writes.byteCount), share: convergence.share))
       events(.pass(report.passes.count, report.passes[report.passes.count - 1]))
       switch step {
-      case .stop: return .toSend(writes)
-      case .postcopy: return .toFollow(writes)
+      case .stop where try mayStop(permit, events): return .toSend(writes)
+      case .postcopy where try mayStop(permit, events): return .toFollow(writes)
+      case .stop, .postcopy: meter = RateMeter()
       case .fail: throw .guest(convergence.failure(remaining: writes.byteCount))
       case .pass(let share): guest.slowDown(to: share)
       }
       try sendPass(over: writes, of: guest.memory)
     }
+  }
+
+  /// Whether the guest may be stopped; if not, some time has passed, not so much that the destination gives up.
+  private mutating func mayStop(
+    _ permit: SwitchoverPermit?, _ events: (MigrationEvent) -> Void
+  ) throws(MigrationError) -> Bool {
+    guard let permit, try !pacer.wait(for: permit, .zero) else { return true }
+    if !hasWaited { events(.waiting) }
+    hasWaited = true
+    return try pacer.wait(for: permit, min(stream.sender.limit / 4, .seconds(5)))
+  }
+
+  /// Waits until the guest may be stopped.
+  private mutating func waitForPermit(
+    _ permit: SwitchoverPermit?, _ events: (MigrationEvent) -> Void
+  ) throws(MigrationError) {
+    while try !mayStop(permit, events) {}
   }
 
   /// The first pass; tells what is to be expected once enough has been sent to know the connection's rate.

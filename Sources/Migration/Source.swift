@@ -23,6 +23,8 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
   var pacer = Pacer()
   var meter = RateMeter()
   var encoder: PageEncoder?
+  /// Whether it has been told that the guest could be stopped, and is not.
+  var hasWaited = false
 
   /// - Parameters:
   ///   - producer: names this program to people, at most 255 bytes of UTF-8; what is longer is cut off.

@@ -129,7 +129,7 @@ extension MigrationEvent {
         format: "expected: %.1f s, stopped for %.0f ms", forecast.seconds, forecast.downtimeSeconds * 1000)
     case .pass(let number, let pass):
       "pass \(number) sent \(Size(pass.sentByteCount)); \(Size(pass.remainingByteCount)) were written meanwhile"
-    case .stopping, .left: nil
+    case .waiting, .stopping, .left: nil
     }
   }
 }
