@@ -36,6 +36,10 @@ let package = Package(
       },
       swiftSettings: [.swiftLanguageMode(.v6)]),
     .executableTarget(
+      name: "postcopy-benchmark",
+      dependencies: libraries("GuestRAM", "LinuxIO", "Migration"),
+      swiftSettings: [.swiftLanguageMode(.v6)]),
+    .executableTarget(
       name: "codec-benchmark",
       dependencies: ["LinuxIO", "Migration"].map { .product(name: $0, package: "VirtioKit") },
       swiftSettings: [.swiftLanguageMode(.v6)]),

@@ -10,35 +10,48 @@ package struct PageMarks: Sendable {
   }
 
   package mutating func insert(_ pages: Range<Int>) {
-    for page in pages { words[page / 64] |= 1 << UInt64(page % 64) }
+    Self.forEachWord(of: pages) { words[$0] |= $1 }
   }
 
   package mutating func remove(_ pages: Range<Int>) {
-    for page in pages { words[page / 64] &= ~(1 << UInt64(page % 64)) }
+    Self.forEachWord(of: pages) { words[$0] &= ~$1 }
+  }
+
+  /// How many of these pages are marked.
+  package func count(in pages: Range<Int>) -> Int {
+    var count = 0
+    Self.forEachWord(of: pages) { count += (words[$0] & $1).nonzeroBitCount }
+    return count
   }
 
   /// The next marked pages that follow each other, at most so many; nil when there are none from `start` on.
   package func run(from start: Int, upTo most: Int) -> Range<Int>? {
-    guard let first = firstMark(from: start) else { return nil }
-    var end = first + 1
-    while end < pageCount, end - first < most, isMarked(end) { end += 1 }
-    return first..<end
+    guard let first = firstPage(from: start, in: { words[$0] }) else { return nil }
+    let end = firstPage(from: first, in: { ~words[$0] }) ?? pageCount
+    return first..<min(end, pageCount, first + most)
   }
 
-  package func isMarked(_ page: Int) -> Bool {
-    words[page / 64] >> UInt64(page % 64) & 1 != 0
-  }
-
-  private func firstMark(from start: Int) -> Int? {
+  /// The first page from `start` on whose bit is set in its word.
+  private func firstPage(from start: Int, in bits: (Int) -> UInt64) -> Int? {
     guard start < pageCount else { return nil }
-    // Marks before the start are of no interest in its word.
-    var word = words[start / 64] & (.max << UInt64(start % 64))
+    // Bits before the start are of no interest in its word.
     var index = start / 64
+    var word = bits(index) & (.max << UInt64(start % 64))
     while word == 0 {
       index += 1
       guard index < words.count else { return nil }
-      word = words[index]
+      word = bits(index)
     }
     return index * 64 + word.trailingZeroBitCount
+  }
+
+  /// The words that pages are in, and the pages' bits in each.
+  private static func forEachWord(of pages: Range<Int>, _ body: (Int, UInt64) -> Void) {
+    var page = pages.lowerBound
+    while page < pages.upperBound {
+      let end = min(pages.upperBound, (page / 64 + 1) * 64)
+      body(page / 64, (.max >> UInt64(64 - (end - page))) << UInt64(page % 64))
+      page = end
+    }
   }
 }

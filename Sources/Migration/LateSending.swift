@@ -3,14 +3,18 @@ import LinuxIO
 
 /// What a source knows of a guest that runs, or is about to, before all of its pages are there.
 struct LateSending {
-  /// The pages that may be under way: whoever waits for one waits for those to be stored.
-  private static let window = 2 * LateRun.mostPages
+  /// While somebody waits for pages now and then, fewer are sent at a time that nobody waits for.
+  private static let fewPages = 4
+  /// So many frames without a question say that nobody waits for pages now.
+  private static let calm = 64
 
   let token: MoveToken
   /// What has not been sent, or not over a connection that still stands.
   private(set) var pages: OutstandingPages
   /// Pages that somebody waits for, the oldest first.
   private var wanted: [GuestAddress] = []
+  /// The frames sent since somebody waited for a page.
+  private var unaskedCount = Self.calm
   /// Where the pages go on that nobody asks for.
   private var next = GuestAddress(0)
   /// The pages sent that are not known to be stored.
@@ -64,10 +68,15 @@ struct LateSending {
 
   // MARK: - What is sent next
 
+  /// How many pages are sent at a time that nobody waits for.
+  private var mostPages: Int { unaskedCount < Self.calm ? Self.fewPages : LateRun.mostPages }
+  /// Whether more may be under way: whoever waits for a page waits for all that to be stored.
+  private var mayFollow: Bool { unstored < 2 * mostPages }
+
   /// How long to wait for the destination before something can be sent: not at all, or until it says something (nil).
   func delay(now: UInt64) -> Duration? {
     if !wanted.isEmpty { return .zero }
-    guard pages.count > 0, unstored < Self.window else { return nil }
+    guard pages.count > 0, mayFollow else { return nil }
     return .nanoseconds(Int64(clamping: pausedUntil > now ? pausedUntil - now : 0))
   }
 
@@ -79,11 +88,13 @@ struct LateSending {
       // It may be on its way.
       guard pages.contains(page) else { continue }
       requestedPageCount += 1
+      unaskedCount = 0
       return try take(GuestRange(start: page, byteCount: GuestPage.byteCount), of: memory)
     }
-    guard unstored < Self.window, MonotonicClock.now >= pausedUntil else { return nil }
-    let ahead = pages.run(from: next, most: LateRun.mostPages)
-    guard let range = ahead ?? pages.run(from: GuestAddress(0), most: LateRun.mostPages) else { return nil }
+    guard mayFollow, MonotonicClock.now >= pausedUntil else { return nil }
+    unaskedCount += 1
+    let ahead = pages.run(from: next, most: mostPages)
+    guard let range = ahead ?? pages.run(from: GuestAddress(0), most: mostPages) else { return nil }
     let late = try take(range, of: memory)
     let now = MonotonicClock.now
     if let delay = bucket?.take(UInt64(late.frame.dataByteCount), now: now) { pausedUntil = now + delay }

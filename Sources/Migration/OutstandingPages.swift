@@ -18,31 +18,20 @@ struct OutstandingPages: Sendable {
 
   /// Adds pages that lie in one region; those that are there already stay.
   mutating func insert(_ range: GuestRange) throws(MigrationError) {
-    try change(range) { (marks, page) in
-      guard !marks.isMarked(page) else { return 0 }
-      marks.insert(page..<page + 1)
-      return 1
+    guard let (region, pages) = pages(of: range) else {
+      throw .misplacedPages(range.start, pageCount: range.byteCount / GuestPage.byteCount)
     }
+    count += UInt64(pages.count - marks[region].count(in: pages))
+    marks[region].insert(pages)
   }
 
   /// Takes pages away that lie in one region, all of which have to be there.
   mutating func remove(_ range: GuestRange) throws(MigrationError) {
-    guard containsAll(of: range) else { throw .unplannedPages(range.start) }
-    try change(range) { (marks, page) in
-      marks.remove(page..<page + 1)
-      return -1
+    guard let (region, pages) = pages(of: range), marks[region].count(in: pages) == pages.count else {
+      throw .unplannedPages(range.start)
     }
-  }
-
-  private mutating func change(
-    _ range: GuestRange, _ body: (inout PageMarks, Int) -> Int64
-  ) throws(MigrationError) {
-    guard let (region, pages) = pages(of: range) else {
-      throw .misplacedPages(range.start, pageCount: range.byteCount / GuestPage.byteCount)
-    }
-    var sum: Int64 = 0
-    for page in pages { sum += body(&marks[region], page) }
-    count = UInt64(Int64(count) + sum)
+    marks[region].remove(pages)
+    count -= UInt64(pages.count)
   }
 
   /// Whether the page is one of them.
@@ -53,7 +42,7 @@ struct OutstandingPages: Sendable {
   /// Whether all pages of the range are.
   func containsAll(of range: GuestRange) -> Bool {
     guard let (region, pages) = pages(of: range) else { return false }
-    return pages.allSatisfy { marks[region].isMarked($0) }
+    return marks[region].count(in: pages) == pages.count
   }
 
   /// The first of them from an address on, and those that follow it without a gap.
