@@ -38,7 +38,7 @@ final class LateArrival<Link: Channel & ~Copyable> {
     current.value = connection
     try late.startAnswering { [current] in
       current.value?.request($0)
-    } failed: { [current] (_) in
+    } failed: { [current] in
       current.value?.abandon()
     }
   }
@@ -100,6 +100,8 @@ final class LateArrival<Link: Channel & ~Copyable> {
     // Its thread must not store anything that the source sends again.
     _ = Result { () throws(MigrationError) in try connection.awaitEnd() }
     connection.count(in: &report)
+    // Another connection would bring pages, but nobody would learn of those that are missed.
+    if let failure = late.failure { throw .interrupted(failure.description) }
     var reason = error
     while let link = recovering(reason) {
       var stream = FrameStream(link, limit: limit)

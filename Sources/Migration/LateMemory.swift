@@ -12,6 +12,7 @@ public final class LateMemory: Sendable {
     /// The pages that somebody waits for, and since when.
     var wanted: [GuestAddress: UInt64] = [:]
     var waits = PageWaits()
+    var failure: MigrationError?
   }
 
   private let memory: GuestMemory
@@ -36,6 +37,8 @@ public final class LateMemory: Sendable {
     missing.stop()
   }
 
+  /// Why nobody learns of missing pages any more, if that is so.
+  var failure: MigrationError? { state.withLock { $0.failure } }
   /// How long the guest has waited for pages.
   var waits: PageWaits { state.withLock { $0.waits } }
   /// What has not come yet.
@@ -71,16 +74,17 @@ public final class LateMemory: Sendable {
   /// Starts the thread that learns of missing pages, until they are given up.
   /// - Parameters:
   ///   - request: asks the source for a page. If it cannot, the page is asked for when it can be.
-  ///   - failed: told why the thread has ended: nobody learns of missing pages any more.
+  ///   - failed: told that the thread cannot go on; `failure` says why.
   func startAnswering(
-    _ request: @escaping @Sendable (GuestAddress) -> Void, failed: @escaping @Sendable (MigrationError) -> Void
+    _ request: @escaping @Sendable (GuestAddress) -> Void, failed: @escaping @Sendable () -> Void
   ) throws(MigrationError) {
     try connecting { () throws(LinuxError) in
       _ = try Thread(name: "late pages") { [self] in
         do throws(MigrationError) {
           try answer(request)
         } catch {
-          failed(error)
+          state.withLock { $0.failure = error }
+          failed()
         }
       }
     }

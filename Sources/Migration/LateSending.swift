@@ -5,6 +5,8 @@ import LinuxIO
 struct LateSending {
   /// While somebody waits for pages now and then, fewer are sent at a time that nobody waits for.
   private static let fewPages = 4
+  /// The most pages that may be asked for and not sent: each has somebody who waits for it.
+  private static let mostWanted = 4096
   /// So many frames without a question say that nobody waits for pages now.
   private static let calm = 64
 
@@ -51,7 +53,7 @@ struct LateSending {
 
   mutating func hear(_ frame: Frame) throws(MigrationError) {
     switch frame.kind {
-    case .request: try wanted.append(GuestAddress(page: frame))
+    case .request where wanted.count < Self.mostWanted: try wanted.append(GuestAddress(page: frame))
     case .stored: unstored -= try storedCount(frame)
     case .committed where isGiven && !isTaken: isTaken = true
     default: throw .unexpectedFrame(frame.kind)

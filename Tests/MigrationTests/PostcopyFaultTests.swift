@@ -153,4 +153,12 @@ struct PostcopyFaultTests {
     thread.join()
     #expect(received.wait() == .interrupted(MigrationError.anotherMove.description))
   }
+
+  @Test("a destination that asks for more pages than anybody can wait for is not listened to")
+  func tooManyRequests() throws {
+    let request = Frame(kind: .request, payload: address(0).pagePayload)
+    var late = LateSending(MoveToken(), OutstandingPages([pages(0, 8)]), mostBytesPerSecond: nil)
+    for _ in 0..<4096 { try late.hear(request) }
+    #expect(outcome { () throws(MigrationError) in try late.hear(request) }.error == .unexpectedFrame(.request))
+  }
 }
