@@ -38,6 +38,20 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
     byteCount += UInt64(bytes.count)
   }
 
+  /// Sends a frame whose payload, and not the header, comes with descriptors, so that the peer expects them.
+  mutating func send(
+    _ kind: FrameKind, _ payload: [UInt8], descriptors: borrowing DescriptorList
+  ) throws(MigrationError) {
+    let header = Frame(kind: kind, payload: payload).header(number: sentCount)
+    sentCount &+= 1
+    let numbers = descriptors.rawValues
+    try connecting { () throws(LinuxError) in
+      try shared.link.send(header, within: limit)
+      try shared.link.send(payload, descriptors: numbers, within: limit)
+    }
+    byteCount += UInt64(header.count + payload.count)
+  }
+
   /// Sends a frame of page data straight from guest memory, or from where it has been copied.
   mutating func sendPages(
     _ pages: PageFrame, of memory: GuestMemory, through stage: PageStage? = nil

@@ -122,3 +122,10 @@ func move(
 func move(_ guest: SampleGuest, verifies: Bool = true, limits: DestinationLimits = limits) throws -> Move {
   try move(guest, over: TestLinks(), verifies: verifies, limits: limits)
 }
+
+/// Ends a test that cannot go on, and says why.
+struct TestFailure: Error, CustomStringConvertible {
+  let description: String
+
+  init(_ description: String) { self.description = description }
+}
