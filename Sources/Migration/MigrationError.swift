@@ -83,6 +83,9 @@ public enum MigrationError: Error, Equatable, Sendable {
 
   /// The memory or the connection is none that can be handed over to another process: why, and what could be.
   case cannotHandOver(String)
+  /// What is in the file can only be restored as a whole, before the guest runs: its pages are compressed, or are to go
+  /// into huge pages.
+  case onlyEagerly
   /// The files that came are not the memory of the guest that was described, or not safe to map.
   case unusableFiles(String)
 
@@ -180,6 +183,8 @@ extension MigrationError: CustomStringConvertible {
     case .pageDiffers(let address): "the page at \(address) holds other bytes at the destination"
     case .unusable(let reason): "the guest cannot run at the destination: \(reason)"
     case .cannotHandOver(let reason): "the guest's memory cannot be handed over: \(reason)"
+    case .onlyEagerly:
+      "pages that are compressed, or go into huge pages, cannot be read from a file when they are touched: restore all"
     case .unusableFiles(let reason): "the memory files cannot be used: \(reason)"
     case .memory(let error): error.description
     default: "unknown"
