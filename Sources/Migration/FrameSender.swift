@@ -85,6 +85,15 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
     if !runs.isEmpty { try send(.outstanding, PageRun.payload(runs)) }
   }
 
+  /// Sends a frame of page data that lies in one piece in other memory than the guest's.
+  mutating func sendPages(
+    _ pages: PageFrame, stagedIn holder: GuestMemory, at start: GuestAddress
+  ) throws(MigrationError) {
+    let payload = try pages.payload(holder, staged: start)
+    try send(Frame(kind: .pages, payload: payload, dataByteCount: pages.byteCount))
+    try sendData([GuestBuffer(address: start, byteCount: pages.byteCount)], of: holder)
+  }
+
   /// Sends the page data that the frame before has announced.
   private mutating func sendData(_ buffers: [GuestBuffer], of holder: GuestMemory) throws(MigrationError) {
     let total = buffers.reduce(0) { $0 + $1.byteCount }
