@@ -84,6 +84,15 @@ public final class MissingPages: Sendable {
     }
   }
 
+  /// Has a function called before each discard, with the bytes that may be about to go and be missing again; nil for
+  /// nobody. The discard waits for its return.
+  public func announceDiscards(_ watcher: (@Sendable (GuestRange) -> Void)?) {
+    for region in memory.regions {
+      guard let watcher else { region.mapping.announceDiscards(nil); continue }
+      region.mapping.announceDiscards { watcher(region.guestRange(of: $0)) }
+    }
+  }
+
   /// No page is waited for any more: what has not been provided reads as zeros, for those who wait now too.
   public func stop() {
     let count = registeredCount.withLock { (count) in
@@ -91,6 +100,7 @@ public final class MissingPages: Sendable {
       return count
     }
     for region in memory.regions.prefix(count) {
+      region.mapping.announceDiscards(nil)
       // The kernel has no reason to refuse what it has registered, and with the descriptor all waiting ends anyway.
       try? userfaultfd.unregister(region.mapping, at: region.mappingOffset, byteCount: Int(region.range.byteCount))
     }

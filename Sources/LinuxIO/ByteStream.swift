@@ -10,9 +10,12 @@ public final class ByteStream: Sendable {
   private let input: End?
   private let output: Mutex<End?>
   private let cancellation: Cancellation?
+  /// Whether descriptors can go with bytes, both ways: that takes a UNIX socket.
+  public let passesDescriptors: Bool
 
   /// Takes over a stream socket that is connected already. It is not changed, only asked call by call not to wait.
   public init(_ socket: consuming Socket, unless cancellation: Cancellation? = nil) throws(LinuxError) {
+    passesDescriptors = socket.isLocal
     output = Mutex(End(descriptor: try socket.descriptor.duplicate(), isSocket: true))
     input = End(descriptor: socket.descriptor, isSocket: true)
     self.cancellation = cancellation
@@ -24,6 +27,7 @@ public final class ByteStream: Sendable {
   public init(
     input: consuming FileDescriptor?, output: consuming FileDescriptor?, unless cancellation: Cancellation? = nil
   ) throws(LinuxError) {
+    passesDescriptors = false
     self.output = Mutex(try End.make(output))
     self.input = try End.make(input)
     self.cancellation = cancellation
@@ -34,22 +38,34 @@ public final class ByteStream: Sendable {
 
 extension ByteStream {
   /// Sends all of `bytes`.
-  /// - Parameter limit: `ETIMEDOUT` is thrown when the peer does not take the bytes for so long.
-  public func send(_ bytes: [UInt8], within limit: Duration) throws(LinuxError) {
+  /// - Parameters:
+  ///   - limit: `ETIMEDOUT` is thrown when the peer does not take the bytes for so long.
+  ///   - descriptors: borrowed for the call and passed with the first byte; where that cannot be, or there is none,
+  ///     `EINVAL` is thrown.
+  public func send(_ bytes: [UInt8], descriptors: [Int32] = [], within limit: Duration) throws(LinuxError) {
+    guard descriptors.isEmpty || passesDescriptors && !bytes.isEmpty else {
+      throw LinuxError(call: "sendmsg", number: EINVAL)
+    }
     var vectors = IOVectors(capacity: 1)
     try unsafe bytes.span.withUnsafeBytes { (buffer) throws(LinuxError) in
       if let base = buffer.baseAddress {
         // The kernel only reads it.
         _ = unsafe vectors.append(UnsafeMutableRawPointer(mutating: base), byteCount: buffer.count)
       }
-      try send(vectors, within: limit)
+      try send(vectors, descriptors, within: limit)
     }
   }
 
   /// Sends all bytes of `vectors`; otherwise like the sending of an array.
   public func send(_ vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) {
+    try send(vectors, [], within: limit)
+  }
+
+  private func send(
+    _ vectors: borrowing IOVectors, _ descriptors: [Int32], within limit: Duration
+  ) throws(LinuxError) {
     try output.withLock { (end) throws(LinuxError) in
-      guard let sent = try end?.send(vectors, until: Deadline(after: limit), unless: cancellation),
+      guard let sent = try end?.send(vectors, descriptors, until: Deadline(after: limit), unless: cancellation),
         sent == vectors.totalByteCount
       else { throw LinuxError(call: "writev", number: EPIPE) }
     }
@@ -94,6 +110,28 @@ extension ByteStream {
     return isWhole ? bytes : nil
   }
 
+  /// Receives exactly `byteCount` bytes, and what descriptors come with them.
+  /// - Parameter most: `EMSGSIZE` is thrown when more come, and all of them are closed.
+  /// - Returns: as without descriptors.
+  public func receive(
+    exactly byteCount: Int, mostDescriptors most: Int, within limit: Duration
+  ) throws(LinuxError) -> UnixSocket.Received? {
+    guard passesDescriptors else { throw LinuxError(call: "recvmsg", number: EINVAL) }
+    precondition(byteCount >= 0)
+    var bytes = [UInt8](repeating: 0, count: byteCount)
+    var list = DescriptorList()
+    var vectors = IOVectors(capacity: 1)
+    var span = bytes.mutableSpan
+    let received = try unsafe span.withUnsafeMutableBytes { (buffer) throws(LinuxError) in
+      guard let base = buffer.baseAddress, unsafe !buffer.isEmpty else { return 0 }
+      _ = unsafe vectors.append(base, byteCount: buffer.count)
+      return try input?.receive(vectors, &list, most: most, until: Deadline(after: limit), unless: cancellation) ?? 0
+    }
+    if received == byteCount { return UnixSocket.Received(bytes: bytes, descriptors: list) }
+    guard received == 0, list.isEmpty else { throw LinuxError(call: "recvmsg", number: ECONNRESET) }
+    return nil
+  }
+
   /// Fills all of `vectors` from the stream.
   /// - Returns: false at the end of the stream; otherwise like the receiving of an array.
   public func receive(into vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) -> Bool {
@@ -132,7 +170,8 @@ extension ByteStream {
     }
 
     func send(
-      _ vectors: borrowing IOVectors, until deadline: Deadline, unless cancellation: Cancellation?
+      _ vectors: borrowing IOVectors, _ descriptors: [Int32], until deadline: Deadline,
+      unless cancellation: Cancellation?
     ) throws(LinuxError) -> Int {
       let (number, isSocket) = (descriptor.rawValue, isSocket)
       return try withoutBrokenPipeSignal(isPossible: !isSocket) { () throws(LinuxError) in
@@ -142,7 +181,8 @@ extension ByteStream {
         ) { (done) in
           unsafe vectors.withElements(from: done) {
             isSocket
-              ? unsafe SocketMessage.send($0, $1, descriptors: [], on: number) : unsafe writev(number, $0, Int32($1))
+              ? unsafe SocketMessage.send($0, $1, descriptors: done == 0 ? descriptors : [], on: number)
+              : unsafe writev(number, $0, Int32($1))
           }
         }
       }
@@ -165,6 +205,26 @@ extension ByteStream {
         unsafe vectors.withElements(from: done) {
           isSocket ? unsafe SocketMessage.receive($0, $1, on: number) : unsafe readv(number, $0, Int32($1))
         }
+      }
+    }
+
+    /// From a socket, with the descriptors that come along.
+    func receive(
+      _ vectors: borrowing IOVectors, _ list: inout DescriptorList, most: Int, until deadline: Deadline,
+      unless cancellation: Cancellation?
+    ) throws(LinuxError) -> Int {
+      let number = descriptor.rawValue
+      let most = min(most, SocketMessage.largestDescriptorCount)
+      return try transfer(
+        "recvmsg", byteCount: vectors.totalByteCount, descriptor: number, events: POLLIN, until: deadline,
+        unless: cancellation
+      ) { (done) throws(LinuxError) in
+        let room = most - list.count
+        let (result, lost) = unsafe vectors.withElements(from: done) {
+          unsafe SocketMessage.receive($0, $1, appendingTo: &list, room: room, on: number)
+        }
+        if lost { throw LinuxError(call: "recvmsg", number: EMSGSIZE) }
+        return result
       }
     }
   }

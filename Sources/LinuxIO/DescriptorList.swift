@@ -18,6 +18,9 @@ public struct DescriptorList: ~Copyable, Sendable {
     return FileDescriptor(owning: numbers[takenCount])
   }
 
+  /// Those that are left to take, borrowed from the list.
+  public var rawValues: [Int32] { Array(numbers[takenCount...]) }
+
   /// Takes over a descriptor.
   public mutating func append(_ descriptor: consuming FileDescriptor) {
     numbers.append(descriptor.release())

@@ -23,6 +23,7 @@ extension Mapping {
   public func discard(at offset: Int, byteCount: Int) throws(LinuxError) {
     precondition(offset >= 0 && byteCount >= 0 && byteCount <= self.byteCount - offset)
     let advice = isShared ? MADV_REMOVE : MADV_DONTNEED
+    willDiscard(offset..<offset + byteCount)
     // After a failure too: the kernel may have come half the way.
     defer { didDiscard(offset..<offset + byteCount) }
     _ = try retrying("madvise") { unsafe madvise(base + offset, byteCount, Int32(advice)) }

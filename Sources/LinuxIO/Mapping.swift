@@ -10,7 +10,10 @@ import Synchronization
   public let byteCount: Int
   /// Whether others may map the same memory, or it is this process's alone.
   public let isShared: Bool
-  private let discardWatcher = Mutex<(@Sendable (Range<Int>) -> Void)?>(nil)
+  /// Who is told of bytes that are discarded.
+  public typealias DiscardWatcher = @Sendable (Range<Int>) -> Void
+  private let discardWatcher = Mutex<DiscardWatcher?>(nil)
+  private let discardAnnouncement = Mutex<DiscardWatcher?>(nil)
 
   /// Maps `byteCount` bytes of a file, shared with everybody else who maps it.
   ///
@@ -47,8 +50,22 @@ import Synchronization
   /// Has a function called after each discard through this object, with the bytes that may have gone; nil for nobody.
   ///
   /// There is one watcher at a time. It is called on the thread that discards.
-  public func watchDiscards(_ watcher: (@Sendable (Range<Int>) -> Void)?) {
+  public func watchDiscards(_ watcher: DiscardWatcher?) {
     discardWatcher.withLock { $0 = watcher }
+  }
+
+  /// Has a function called before each discard through this object, with the bytes that may be about to go, whose
+  /// discard waits for its return; nil for nobody.
+  ///
+  /// There is one at a time, beside the one who watches. It is called on the thread that discards.
+  public func announceDiscards(_ watcher: DiscardWatcher?) {
+    discardAnnouncement.withLock { $0 = watcher }
+  }
+
+  func willDiscard(_ bytes: Range<Int>) {
+    // Outside the lock: it may take its time.
+    let watcher = discardAnnouncement.withLock { $0 }
+    watcher?(bytes)
   }
 
   func didDiscard(_ bytes: Range<Int>) {

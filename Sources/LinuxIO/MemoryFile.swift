@@ -25,3 +25,23 @@ public enum MemoryFile {
     return file
   }
 }
+
+extension FileDescriptor {
+  /// Sees to it that nobody can make the file shorter any more: that would take the memory from under those who map it,
+  /// and their next access would be a signal.
+  ///
+  /// - Returns: whether that is so now. Only memory files can be sealed, by who may write them, unless their maker has
+  ///   kept them from it.
+  public func forbidShrinking() throws(LinuxError) -> Bool {
+    let number = rawValue
+    let seal = Int32(CLINUX_F_SEAL_SHRINK)
+    do throws(LinuxError) {
+      if try retrying("fcntl(F_GET_SEALS)", { fcntl(number, Int32(CLINUX_F_GET_SEALS)) }) & seal != 0 { return true }
+      _ = try retrying("fcntl(F_ADD_SEALS)") { fcntl(number, Int32(CLINUX_F_ADD_SEALS), seal) }
+      return true
+    } catch {
+      guard error.number == EINVAL || error.number == EPERM else { throw error }
+      return false
+    }
+  }
+}

@@ -44,6 +44,14 @@ extension Socket {
     return result == 0 && kind == Int32(SOCK_STREAM.rawValue)
   }
 
+  /// Whether its peer is on this machine, so that descriptors can go with what is sent.
+  var isLocal: Bool {
+    var family: Int32 = 0
+    var length = socklen_t(MemoryLayout<Int32>.size)
+    let result = unsafe getsockopt(descriptor.rawValue, SOL_SOCKET, SO_DOMAIN, &family, &length)
+    return result == 0 && family == AF_UNIX
+  }
+
   /// Has TCP notice within about a minute that the peer's machine is gone, when nothing is sent meanwhile; nothing
   /// happens on other sockets.
   public func watchPeer() {

@@ -5,7 +5,7 @@ extension UnixSocket {
   public static let largestDescriptorCount = SocketMessage.largestDescriptorCount
 
   /// What `receive` took from the stream.
-  public struct Received: ~Copyable, Sendable {
+  @frozen public struct Received: ~Copyable, Sendable {
     /// As many as were asked for.
     public let bytes: [UInt8]
     /// What came with them, closed unless taken.

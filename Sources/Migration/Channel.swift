@@ -1,3 +1,4 @@
+import Glibc
 public import LinuxIO
 
 /// A two-way connection that carries the bytes of a migration, in order.
@@ -17,6 +18,14 @@ public protocol Channel: ~Copyable, Sendable {
   func receive(into vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) -> Bool
   /// Waits until there is something to receive, or the stream is at its end; false when the time was up first.
   func waitUntilReadable(within limit: Duration) throws(LinuxError) -> Bool
+  /// Whether descriptors of this process can go to the peer, which is on the same machine then.
+  var passesDescriptors: Bool { get }
+  /// Sends all bytes, and descriptors, borrowed for the call, with the first of them.
+  func send(_ bytes: [UInt8], descriptors: [Int32], within limit: Duration) throws(LinuxError)
+  /// Receives exactly so many bytes and what descriptors come with them; `EMSGSIZE` is thrown for more than `most`.
+  func receive(
+    exactly byteCount: Int, mostDescriptors most: Int, within limit: Duration
+  ) throws(LinuxError) -> UnixSocket.Received?
   /// Sends nothing more, and waits until what was sent is in safe hands as far as the channel can tell.
   /// - Throws: also why the peer is gone, if the channel knows more than that it is.
   func finish(within limit: Duration) throws(MigrationError)
@@ -26,9 +35,34 @@ public protocol Channel: ~Copyable, Sendable {
 extension Channel where Self: ~Copyable {
   public var hasReturnPath: Bool { true }
   public func finish(within limit: Duration) throws(MigrationError) {}
+
+  public var passesDescriptors: Bool { false }
+
+  public func send(_ bytes: [UInt8], descriptors: [Int32], within limit: Duration) throws(LinuxError) {
+    throw LinuxError(call: "sendmsg", number: EOPNOTSUPP)
+  }
+
+  public func receive(
+    exactly byteCount: Int, mostDescriptors most: Int, within limit: Duration
+  ) throws(LinuxError) -> UnixSocket.Received? {
+    throw LinuxError(call: "recvmsg", number: EOPNOTSUPP)
+  }
 }
 
 extension UnixSocket: Channel {
+  public var passesDescriptors: Bool { true }
+
+  public func send(_ bytes: [UInt8], descriptors: [Int32], within limit: Duration) throws(LinuxError) {
+    let limit: Duration? = limit
+    try send(bytes, descriptors: descriptors, within: limit)
+  }
+
+  public func receive(
+    exactly byteCount: Int, mostDescriptors most: Int, within limit: Duration
+  ) throws(LinuxError) -> UnixSocket.Received? {
+    try receive(exactly: byteCount, maximumDescriptors: most, within: limit)
+  }
+
   public func send(_ bytes: [UInt8], within limit: Duration) throws(LinuxError) {
     try send(bytes, descriptors: [], within: limit)
   }

@@ -11,10 +11,16 @@ public struct DestinationLimits: Equatable, Sendable {
   public var time: Duration
   /// How many threads prepare memory ahead of the data; one is enough where source and destination share two cores.
   public var populatingThreadCount: Int
+  /// How many memory files a source on this machine may hand its guest over in, at most 253; 0 for no such hand-over.
+  ///
+  /// A source that may hand over can go on to write the guest's memory whenever it likes, so it has to be trusted.
+  public var mostFiles: Int
 
   public init(
-    mostMemory: UInt64, mostState: Int = 256 << 20, time: Duration = .seconds(30), populatingThreadCount: Int = 1
+    mostMemory: UInt64, mostState: Int = 256 << 20, time: Duration = .seconds(30), populatingThreadCount: Int = 1,
+    mostFiles: Int = 0
   ) {
+    self.mostFiles = min(max(0, mostFiles), MemoryFiles.most)
     self.mostMemory = mostMemory
     self.mostState = mostState
     self.time = time
@@ -34,14 +40,22 @@ public struct ArrivedGuest: Sendable {
   public let description: GuestDescription
 }
 
+/// How a guest's memory comes to its destination.
+enum MemoryWay: Equatable {
+  /// Over the connection; with what the move is known by if pages may follow the guest.
+  case sent(MoveToken?)
+  /// As the files that it is in.
+  case files
+}
+
 /// The side that takes a guest: `receive` it, restore its devices, and `confirm`. `Source` tells who runs it when.
 ///
 /// Letting go of the value before `confirm` ends the connection and leaves the guest to the source.
 public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
-  private var stream: FrameStream<Link>
+  var stream: FrameStream<Link>
   private let producer: String
-  private let limits: DestinationLimits
-  private var report = MigrationReport()
+  let limits: DestinationLimits
+  var report = MigrationReport()
   private var start = MonotonicClock.now
   private var isReceived = false
   /// How the guest gets its pages, if some follow it.
@@ -59,7 +73,8 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   /// - Parameters:
   ///   - makeMemory: makes memory of the described layout that nobody has used yet. Sizes are within the limit.
   ///   - refusing: judges the guest before its first page: why it cannot be taken, or nil.
-  /// - Returns: the guest, which is still the source's: it must not run before `confirm` has returned.
+  /// - Returns: the guest, which is still the source's: it must not run before `confirm` has returned. If it was handed
+  ///   over (`DestinationLimits.mostFiles`), its memory is the source's too, and must not be written before either.
   /// - Throws: the guest has been left to the source.
   public mutating func receive(
     makeMemory: (GuestDescription) throws(GuestMemoryError) -> GuestMemory = { (description) throws(GuestMemoryError) in
@@ -69,14 +84,8 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   ) throws(MigrationError) -> ArrivedGuest {
     start = MonotonicClock.now
     do {
-      let (description, token) = try introduce(refusing)
-      let memory = try make(description, makeMemory)
-      if token != nil { try checkPostcopy(into: memory) }
-      try answer(.accept)
-      let (state, outstanding) = try receiveGuest(memory, mayLackPages: token != nil)
-      if let token, outstanding.count > 0 {
-        arrival = try LateArrival(memory, outstanding, token, over: stream, producer: producer)
-      }
+      let (description, way) = try introduce(refusing)
+      let (memory, state) = try way == .files ? takeFiles(description) : take(description, way, makeMemory)
       isReceived = true
       return ArrivedGuest(memory: memory, late: arrival?.late, state: state, description: description)
     } catch {
@@ -130,24 +139,54 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
 // MARK: - Receiving
 
 extension Destination where Link: ~Copyable {
-  /// - Returns: what the source is like, and what its move is known by if pages may follow the guest.
+  /// - Returns: what the source's guest is like, and how its memory comes.
   private mutating func introduce(
     _ refusing: (GuestDescription) -> String?
-  ) throws(MigrationError) -> (GuestDescription, MoveToken?) {
+  ) throws(MigrationError) -> (GuestDescription, MemoryWay) {
     if stream.hasReturnPath { try stream.open(Hello(.destination, producer: producer)) }
     let hello = try stream.receiveHello()
     guard hello.role == .source else { throw .sameRole }
     var frame = try stream.receive()
-    let token = frame.kind == .postcopy ? try MoveToken(frame) : nil
-    if token != nil { frame = try stream.receive() }
-    guard frame.kind == .description else { throw .unexpectedFrame(frame.kind) }
+    var way = MemoryWay.sent(nil)
+    if frame.kind == .postcopy {
+      way = .sent(try MoveToken(frame))
+      frame = try stream.receive()
+    } else if frame.kind == .handOver {
+      way = .files
+    }
+    guard frame.kind == (way == .files ? .handOver : .description) else { throw .unexpectedFrame(frame.kind) }
     let description = try GuestDescription(frame.payload)
     guard description.memoryByteCount <= limits.mostMemory else {
       throw .tooMuchMemory(byteCount: description.memoryByteCount, most: limits.mostMemory)
     }
-    let reason = refusing(description) ?? (token == nil || stream.hasReturnPath ? nil : "it could not ask for pages")
+    let reason = refusing(description) ?? objection(to: way)
     if let reason { throw .refused(source: hello.producer, destination: producer, reason: reason) }
-    return (description, token)
+    return (description, way)
+  }
+
+  /// Why this side cannot have a guest's memory in some way.
+  private func objection(to way: MemoryWay) -> String? {
+    switch way {
+    case .sent(nil): nil
+    case .sent: stream.hasReturnPath ? nil : "it could not ask for pages"
+    case .files: stream.passesDescriptors && limits.mostFiles > 0 ? nil : "it takes no memory files"
+    }
+  }
+
+  /// Takes a guest whose memory is sent, all of it or but for what may follow.
+  private mutating func take(
+    _ description: GuestDescription, _ way: MemoryWay,
+    _ makeMemory: (GuestDescription) throws(GuestMemoryError) -> GuestMemory
+  ) throws(MigrationError) -> (GuestMemory, state: [UInt8]) {
+    let token: MoveToken? = if case .sent(let token) = way { token } else { nil }
+    let memory = try make(description, makeMemory)
+    if token != nil { try checkPostcopy(into: memory) }
+    try answer(.accept)
+    let (state, outstanding) = try receiveGuest(memory, mayLackPages: token != nil)
+    if let token, outstanding.count > 0 {
+      arrival = try LateArrival(memory, outstanding, token, over: stream, producer: producer)
+    }
+    return (memory, state)
   }
 
   private func make(
@@ -162,7 +201,7 @@ extension Destination where Link: ~Copyable {
   }
 
   /// Tells the source, if there is anybody to be told.
-  private mutating func answer(_ kind: FrameKind) throws(MigrationError) {
+  mutating func answer(_ kind: FrameKind) throws(MigrationError) {
     if stream.hasReturnPath { try stream.send(kind) }
   }
 
@@ -268,7 +307,7 @@ extension Destination where Link: ~Copyable {
     guard pages.isAtEnd else { throw .malformedFrame(.encoded) }
   }
 
-  private func append(_ frame: Frame, to state: inout [UInt8]) throws(MigrationError) {
+  func append(_ frame: Frame, to state: inout [UInt8]) throws(MigrationError) {
     guard !frame.payload.isEmpty else { throw .malformedFrame(.state) }
     guard state.count + frame.payload.count <= limits.mostState else {
       throw .tooMuchState(byteCount: state.count + frame.payload.count, most: limits.mostState)

@@ -44,6 +44,10 @@ public enum FrameKind: UInt16, CaseIterable, Sendable {
   case stored = 20
   /// Source, over a new connection: it goes on with the guest that it has given away.
   case rejoin = 21
+  /// Source, in place of `description`: the same, of a guest whose memory comes as files.
+  case handOver = 24
+  /// Source: where in which file each region of memory is; the files' descriptors come with it.
+  case files = 25
 }
 
 extension FrameKind: CustomStringConvertible {
@@ -70,6 +74,8 @@ extension FrameKind: CustomStringConvertible {
     case .request: "request"
     case .stored: "stored"
     case .rejoin: "rejoin"
+    case .handOver: "hand over"
+    case .files: "files"
     }
   }
 
@@ -79,7 +85,8 @@ extension FrameKind: CustomStringConvertible {
     case .accept, .digestsEnd, .ready, .commit, .committed: 0
     case .complete, .pass, .postcopy, .late, .request, .stored, .rejoin: 64
     case .hello, .abort, .pages: 2048
-    case .description: 1 << 20
+    case .description, .handOver: 1 << 20
+    case .files: MemoryFiles.mostPayload
     case .plan, .state, .digests, .outstanding: 1 << 16
     case .encoded: EncodedPages.mostPayload
     }

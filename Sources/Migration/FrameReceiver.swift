@@ -18,8 +18,16 @@ struct FrameReceiver<Link: Channel & ~Copyable>: Sendable {
 
   /// The next frame. What a peer says when it gives up is thrown.
   mutating func receive() throws(MigrationError) -> Frame {
+    try receive(after: receiveHeader())
+  }
+
+  private mutating func receiveHeader() throws(MigrationError) -> FrameHeader {
     let header = try FrameHeader(receiveBytes(Frame.headerByteCount), expecting: receivedCount)
     receivedCount &+= 1
+    return header
+  }
+
+  private mutating func receive(after header: FrameHeader) throws(MigrationError) -> Frame {
     let frame = try header.frame(receiveBytes(header.payloadByteCount))
     if frame.kind == .abort { throw try Abort(frame.payload).heard }
     return frame
@@ -42,6 +50,21 @@ struct FrameReceiver<Link: Channel & ~Copyable>: Sendable {
     let bytes = try receiveBytes(late.run.isZero ? 0 : Int(late.run.byteCount))
     guard late.run.isZero || GuestMemory.digest(of: bytes) == late.digest else { throw .damagedPages(late.run.range) }
     return bytes
+  }
+
+  /// The next frame, which is of this kind, and the descriptors that come with its payload, at most so many.
+  mutating func receive(
+    _ kind: FrameKind, mostDescriptors most: Int
+  ) throws(MigrationError) -> UnixSocket.Received {
+    let header = try receiveHeader()
+    guard header.kind == kind else { throw .unexpectedFrame(try receive(after: header).kind) }
+    let received = try connecting { () throws(LinuxError) in
+      try shared.link.receive(exactly: header.payloadByteCount, mostDescriptors: most, within: limit)
+    }
+    guard let received else { throw .peerGone }
+    byteCount += UInt64(header.payloadByteCount)
+    _ = try header.frame(received.bytes)
+    return received
   }
 
   /// Receives the data behind a frame of pages straight into guest memory.

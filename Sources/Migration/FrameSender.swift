@@ -38,6 +38,20 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
     byteCount += UInt64(bytes.count)
   }
 
+  /// Sends a frame whose payload, and not the header, comes with descriptors, so that the peer expects them.
+  mutating func send(
+    _ kind: FrameKind, _ payload: [UInt8], descriptors: borrowing DescriptorList
+  ) throws(MigrationError) {
+    let header = Frame(kind: kind, payload: payload).header(number: sentCount)
+    sentCount &+= 1
+    let numbers = descriptors.rawValues
+    try connecting { () throws(LinuxError) in
+      try shared.link.send(header, within: limit)
+      try shared.link.send(payload, descriptors: numbers, within: limit)
+    }
+    byteCount += UInt64(header.count + payload.count)
+  }
+
   /// Sends a frame of page data straight from guest memory, or from where it has been copied.
   mutating func sendPages(
     _ pages: PageFrame, of memory: GuestMemory, through stage: PageStage? = nil
@@ -69,6 +83,15 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
       runs = []
     }
     if !runs.isEmpty { try send(.outstanding, PageRun.payload(runs)) }
+  }
+
+  /// Sends a frame of page data that lies in one piece in other memory than the guest's.
+  mutating func sendPages(
+    _ pages: PageFrame, stagedIn holder: GuestMemory, at start: GuestAddress
+  ) throws(MigrationError) {
+    let payload = try pages.payload(holder, staged: start)
+    try send(Frame(kind: .pages, payload: payload, dataByteCount: pages.byteCount))
+    try sendData([GuestBuffer(address: start, byteCount: pages.byteCount)], of: holder)
   }
 
   /// Sends the page data that the frame before has announced.

@@ -21,6 +21,9 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
     receiver = FrameReceiver(shared, limit: limit)
   }
 
+  /// Whether memory files can be handed over.
+  var passesDescriptors: Bool { shared.link.passesDescriptors }
+
   /// Waits until what has been sent is where it is kept.
   func finish() throws(MigrationError) {
     try shared.link.finish(within: sender.limit)

@@ -1,3 +1,4 @@
+import Glibc
 public import GuestRAM
 public import LinuxIO
 
@@ -79,6 +80,14 @@ public enum MigrationError: Error, Equatable, Sendable {
   case unusable(String)
   /// Guest memory could not be made, reached or filled.
   case memory(GuestMemoryError)
+
+  /// The memory or the connection is none that can be handed over to another process: why, and what could be.
+  case cannotHandOver(String)
+  /// What is in the file can only be restored as a whole, before the guest runs: its pages are compressed, or are to go
+  /// into huge pages.
+  case onlyEagerly
+  /// The files that came are not the memory of the guest that was described, or not safe to map.
+  case unusableFiles(String)
 
   /// The guest cannot be stopped, saved, or watched, or writes faster than its pages can be sent: why, and what to do.
   case guest(String)
@@ -173,6 +182,10 @@ extension MigrationError: CustomStringConvertible {
     case .incomplete: "the counts at the end are not those of what came"
     case .pageDiffers(let address): "the page at \(address) holds other bytes at the destination"
     case .unusable(let reason): "the guest cannot run at the destination: \(reason)"
+    case .cannotHandOver(let reason): "the guest's memory cannot be handed over: \(reason)"
+    case .onlyEagerly:
+      "pages that are compressed, or go into huge pages, cannot be read from a file when they are touched: restore all"
+    case .unusableFiles(let reason): "the memory files cannot be used: \(reason)"
     case .memory(let error): error.description
     default: "unknown"
     }
@@ -188,6 +201,8 @@ extension MigrationError {
       self = .peerGone
     } else if error.isCancellation {
       self = .cancelled
+    } else if error.number == EMSGSIZE {
+      self = .unusableFiles("more came than may")
     } else {
       self = .system(error)
     }

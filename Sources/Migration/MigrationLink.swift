@@ -64,6 +64,19 @@ public final class MigrationLink: Channel {
     try stream.waitUntilReadable(within: limit)
   }
 
+  /// Only over `unix:`, and `fd:` with a UNIX socket.
+  public var passesDescriptors: Bool { stream.passesDescriptors }
+
+  public func send(_ bytes: [UInt8], descriptors: [Int32], within limit: Duration) throws(LinuxError) {
+    try sending { () throws(LinuxError) in try stream.send(bytes, descriptors: descriptors, within: limit) }
+  }
+
+  public func receive(
+    exactly byteCount: Int, mostDescriptors most: Int, within limit: Duration
+  ) throws(LinuxError) -> UnixSocket.Received? {
+    try stream.receive(exactly: byteCount, mostDescriptors: most, within: limit)
+  }
+
   /// Sends the end of the stream, after which nothing can be sent, and waits until a file is on the disk or a command has
   /// ended; what the peer sends can still be received.
   /// - Throws: `commandFailed` for a command that did not end with status 0, `peerStalled` for one that did not end.

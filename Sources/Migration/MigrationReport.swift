@@ -56,6 +56,10 @@ public struct MigrationReport: Equatable, Sendable {
   public internal(set) var passCount = 0
   /// What the encodings have made of the pages, at a source that chose among them.
   public internal(set) var codec: PageCodecReport?
+  /// The bytes of memory that changed hands as files, neither read nor sent.
+  public internal(set) var handedOverByteCount: UInt64 = 0
+  /// The 4 KiB pages that a running guest wrote or gave back before they were saved, so that they had to be put aside.
+  public internal(set) var asidePageCount: UInt64 = 0
   /// The bytes of saved state.
   public internal(set) var stateByteCount: UInt64 = 0
   /// From the start of the move to its end, in seconds.

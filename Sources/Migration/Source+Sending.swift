@@ -3,14 +3,15 @@ import LinuxIO
 
 /// What a source sends, part by part.
 extension Source where Link: ~Copyable {
+  /// - Parameter kind: what the description comes as.
   /// - Returns: what this move is known by, if the guest may run before all of its pages are there.
   @discardableResult
   mutating func introduce(
-    _ description: GuestDescription, _ policy: MigrationPolicy = MigrationPolicy()
+    _ description: GuestDescription, _ policy: MigrationPolicy = MigrationPolicy(), as kind: FrameKind = .description
   ) throws(MigrationError) -> MoveToken? {
     try stream.open(Hello(.source, producer: producer))
     let token = try announcePostcopy(policy)
-    try stream.send(.description, description.payload)
+    try stream.send(kind, description.payload)
     guard stream.hasReturnPath else { return nil }
     guard try stream.receiveHello().role == .destination else { throw .sameRole }
     _ = try stream.receive(.accept)

@@ -1,6 +1,7 @@
 import GuestRAM
 import LinuxIO
 import Support
+import Synchronization
 import Testing
 
 @testable import Migration
@@ -121,4 +122,22 @@ func move(
 
 func move(_ guest: SampleGuest, verifies: Bool = true, limits: DestinationLimits = limits) throws -> Move {
   try move(guest, over: TestLinks(), verifies: verifies, limits: limits)
+}
+
+/// Ends a test that cannot go on, and says why.
+struct TestFailure: Error, CustomStringConvertible {
+  let description: String
+
+  init(_ description: String) { self.description = description }
+}
+
+/// A thread that is waited for.
+final class Started: Sendable {
+  private let thread: Mutex<Thread?>
+
+  init(_ name: String, _ body: @escaping @Sendable () -> Void) throws {
+    thread = Mutex(try Thread(name: name, body))
+  }
+
+  func join() { thread.withLock { $0.take() }?.join() }
 }

@@ -34,7 +34,9 @@ final class TestLink: Channel {
 
   func shutDown() { socket.shutDown() }
 
-  private func isTampered(_ message: @autoclosure () -> [UInt8], within limit: Duration) throws(LinuxError) -> Bool {
+  private func isTampered(
+    _ message: @autoclosure () -> [UInt8], _ descriptors: [Int32] = [], within limit: Duration
+  ) throws(LinuxError) -> Bool {
     let index = count.withLock { (count) in
       defer { count += 1 }
       return count
@@ -42,7 +44,7 @@ final class TestLink: Channel {
     guard let tamper, let steps = tamper(index, message()) else { return false }
     for step in steps {
       switch step {
-      case .send(let bytes): try socket.send(bytes, within: limit)
+      case .send(let bytes): try socket.send(bytes, descriptors: descriptors, within: limit)
       case .shutDown: socket.shutDown()
       case .fail(let error): throw error
       }
@@ -59,6 +61,19 @@ final class TestLink: Channel {
     let copy = vectors.copyBytes()
     guard try !isTampered(copy, within: limit) else { return }
     try socket.send(vectors, within: limit)
+  }
+
+  var passesDescriptors: Bool { true }
+
+  func send(_ bytes: [UInt8], descriptors: [Int32], within limit: Duration) throws(LinuxError) {
+    guard try !isTampered(bytes, descriptors, within: limit) else { return }
+    try socket.send(bytes, descriptors: descriptors, within: limit)
+  }
+
+  func receive(
+    exactly byteCount: Int, mostDescriptors most: Int, within limit: Duration
+  ) throws(LinuxError) -> UnixSocket.Received? {
+    try socket.receive(exactly: byteCount, maximumDescriptors: most, within: limit)
   }
 
   func receive(exactly byteCount: Int, within limit: Duration) throws(LinuxError) -> [UInt8]? {

@@ -71,15 +71,11 @@ final class WritingGuest: LiveGuest {
 
   /// Whether to do another round; waits while the guest is paused.
   private static func mayGoOn(_ desk: Monitor<Desk>, _ forWriter: WakeUp, _ forMover: WakeUp) -> Bool {
-    desk.withLock { (desk) in
-      desk.roundCount += 1
-      desk.isPaused = desk.order == .pause
-    }
-    forMover.wakeAll()
+    desk.withLock { $0.roundCount += 1 }
     return desk.wait(on: forWriter) { (desk) -> Bool? in
-      if desk.order == .pause { return nil }
-      desk.isPaused = false
-      return desk.order == .run
+      desk.isPaused = desk.order == .pause
+      forMover.wakeAll()
+      return desk.isPaused ? nil : desk.order == .run
     } ?? false
   }
 
