@@ -10,8 +10,20 @@ public protocol LiveGuest: ~Copyable {
   /// What has been written since tracking began or this was asked last: whole 4 KiB pages in rising order, each range
   /// within a region. Too much may be named, nothing too little.
   mutating func takeWrites() throws(MigrationError) -> [GuestRange]
-  /// Nothing more is asked about writes. It is also called when tracking could not begin.
+  /// Nothing more is asked about writes, and a guest that runs on here may use the pages again that it has named as
+  /// free. It is also called when tracking could not begin.
   mutating func endTracking()
+
+  /// Asks the guest which of its pages are free. It is called once tracking has begun.
+  mutating func beginHints()
+  /// The pages that the guest has named since this was asked last, in any order: whole 4 KiB pages of its memory.
+  ///
+  /// What such a page held at some moment after `beginHints` matters to nobody, and it may read as zeros once the guest
+  /// runs elsewhere. What is written to it from that moment on matters, and is found by `takeWrites`.
+  mutating func takeHints() -> [GuestRange]
+  /// No hint is of use any more, those not taken either. The guest goes on not counting on what is in the pages that it
+  /// has named: it is told that it may at the destination, or at `endTracking` if it stays.
+  mutating func endHints()
 
   /// Stops the guest and its devices, and returns what they have to be restored from. From the return on nobody writes
   /// memory, until `resume`. That is called after an error too, as the guest may have been stopped in part.
@@ -24,5 +36,8 @@ public protocol LiveGuest: ~Copyable {
 }
 
 extension LiveGuest where Self: ~Copyable {
+  public mutating func beginHints() {}
+  public mutating func takeHints() -> [GuestRange] { [] }
+  public mutating func endHints() {}
   public mutating func slowDown(to share: Double) {}
 }

@@ -40,6 +40,9 @@ public struct MigrationReport: Equatable, Sendable {
   public internal(set) var zeroPageCount: UInt64 = 0
   /// The 4 KiB pages that had no memory behind them and were neither read nor sent.
   public internal(set) var absentPageCount: UInt64 = 0
+  /// The 4 KiB pages that had memory behind them and were never sent, as the guest had named them as free and not written
+  /// them since; they read as zeros at the destination. Only the source knows: there they are among the absent ones.
+  public internal(set) var skippedPageCount: UInt64 = 0
   /// The 4 KiB pages that followed the guest instead of going ahead of it.
   public internal(set) var outstandingPageCount: UInt64 = 0
   /// Of these, the ones whose bytes were sent, also over connections that broke.
@@ -91,7 +94,8 @@ public struct MigrationReport: Equatable, Sendable {
 
   /// Notes what the first pass, which names each page once at most, has left out.
   mutating func closeFirstPass(memoryByteCount: UInt64) {
-    absentPageCount = memoryByteCount / GuestPage.byteCount - dataPageCount - zeroPageCount - outstandingPageCount
+    absentPageCount =
+      memoryByteCount / GuestPage.byteCount - dataPageCount - zeroPageCount - skippedPageCount - outstandingPageCount
   }
 
   /// Fills in what is known at the end.

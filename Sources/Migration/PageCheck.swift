@@ -37,7 +37,7 @@ struct PageDigests: Equatable {
 /// Compares the memory of a paused guest with the digests of a copy of it, page by page in rising order.
 ///
 /// The copy names the pages that it has memory for; all others read as zeros there. A page that has memory on neither
-/// side is not looked at.
+/// side is not looked at. Nor is what a page holds here that was left out: in the copy it has to be zero.
 struct PageCheck {
   private static let zeroDigest = GuestMemory.digest(of: [UInt8](repeating: 0, count: Int(GuestPage.byteCount)))
 
@@ -51,9 +51,10 @@ struct PageCheck {
   /// Everything below has been compared.
   private var position: UInt64 = 0
 
-  init(_ guest: GuestMemory) throws(MigrationError) {
+  /// - Parameter leftOut: pages that were never sent, whatever is in them here: they have to be zero in the copy.
+  init(_ guest: GuestMemory, leftOut: [GuestRange] = []) throws(MigrationError) {
     self.guest = guest
-    resident = try guest.residentPages()
+    resident = try guest.residentPages().subtracting(leftOut)
     cursor = PageCursor(guest.regions.map(\.range))
   }
 

@@ -93,7 +93,7 @@ struct PageSweep {
   private static let mostPages: UInt64 = 2048
 
   private let guest: GuestMemory
-  private let pieces: [PagePiece]
+  private var pieces: [PagePiece]
   /// Whether pages may be given back long after the pieces were found: reading them would get them memory again.
   private let looksTwice: Bool
   private var index = 0
@@ -111,6 +111,30 @@ struct PageSweep {
     self.guest = guest
     self.pieces = pieces
     self.looksTwice = looksTwice
+  }
+
+  /// Leaves pages out that it has not come to yet.
+  ///
+  /// - Parameter ranges: whole pages, rising and not overlapping.
+  /// - Returns: those of them that it would have come to.
+  mutating func leaveOut(_ ranges: [GuestRange]) -> [GuestRange] {
+    guard !ranges.isEmpty, index < pieces.count else { return [] }
+    var left: [PagePiece] = []
+    var taken: [GuestRange] = []
+    for piece in pieces[index...] {
+      let done = left.isEmpty && taken.isEmpty ? offset : 0
+      let start = GuestAddress(piece.range.start.rawValue + done)
+      let rest = GuestRange(start: start, byteCount: piece.range.byteCount - done)
+      for part in [rest].pieces(resident: ranges) {
+        if part.isResident {
+          taken.append(part.range)
+        } else {
+          left.append(PagePiece(range: part.range, isResident: piece.isResident))
+        }
+      }
+    }
+    (pieces, index, offset) = (left, 0, 0)
+    return taken
   }
 
   /// The runs of the next stretch; none at the end.

@@ -25,6 +25,11 @@ extension [GuestRange] {
     return union
   }
 
+  /// What is in these and not in the others. Both rise and do not overlap, and so does what comes of it.
+  func subtracting(_ other: [GuestRange]) -> [GuestRange] {
+    other.isEmpty ? self : pieces(resident: other).filter { !$0.isResident }.map(\.range)
+  }
+
   /// The ranges cut where those of `resident` begin and end. Both rise and do not overlap, and so does what comes of it.
   func pieces(resident: [GuestRange]) -> [PagePiece] {
     var pieces: [PagePiece] = []

@@ -51,6 +51,7 @@ extension Source where Link: ~Copyable {
     }
     report.close(since: start, wireByteCount: earlierByteCount + stream.byteCount)
     report.codec = encoder?.report
+    report.skippedPageCount = leftOut.byteCount / GuestPage.byteCount
     return report
   }
 
@@ -85,8 +86,7 @@ extension Source where Link: ~Copyable {
     if policy.postcopy == .afterPasses(0) { return .everything }
     var convergence = Convergence(policy)
     try guest.beginTracking()
-    let writes = policy.forecasts ? try measureWrites(of: &guest) : nil
-    try sendFirst(guest.memory, writes, policy, events)
+    try sendFirst(&guest, policy, events)
     while true {
       let writes = try guest.takeWrites()
       let (sent, seconds) = meter.lap()
@@ -124,22 +124,31 @@ extension Source where Link: ~Copyable {
     while try !mayStop(permit, events) {}
   }
 
-  /// The first pass; tells what is to be expected once enough has been sent to know the connection's rate.
-  private mutating func sendFirst(
-    _ memory: GuestMemory, _ writes: WriteRate?, _ policy: MigrationPolicy, _ events: (MigrationEvent) -> Void
+  /// The first pass, without what the guest has no use for; tells what is to be expected once enough has been sent to
+  /// know the connection's rate.
+  private mutating func sendFirst<Guest: LiveGuest & ~Copyable>(
+    _ guest: inout Guest, _ policy: MigrationPolicy, _ events: (MigrationEvent) -> Void
   ) throws(MigrationError) {
+    guest.beginHints()
+    defer { guest.endHints() }
+    let watched = policy.forecasts ? try measureWrites(of: &guest) : nil
+    let free = FreePages(written: watched?.ranges ?? [])
+    let memory = guest.memory
     let byteCount = try memory.residentPages().byteCount
     meter = RateMeter()
-    try sendAllPages(of: memory) { (rate) in
-      guard let writes else { return }
-      events(.forecast(MigrationForecast(of: byteCount, writes: writes, linkBytesPerSecond: rate, policy: policy)))
+    try sendAllPages(of: memory, hints: { free.usable(guest.takeHints()) }) { (rate, leftOut) in
+      guard let writes = watched?.rate else { return }
+      events(
+        .forecast(
+          MigrationForecast(
+            of: byteCount - min(leftOut, byteCount), writes: writes, linkBytesPerSecond: rate, policy: policy)))
     }
   }
 
   /// Looks at what the guest writes before anything is sent.
   private mutating func measureWrites<Guest: LiveGuest & ~Copyable>(
     of guest: inout Guest
-  ) throws(MigrationError) -> WriteRate {
+  ) throws(MigrationError) -> (rate: WriteRate, ranges: [GuestRange]) {
     let milliseconds: UInt64 = 50
     let start = MonotonicClock.now
     try pacer.pause(nanoseconds: milliseconds * 1_000_000)
@@ -147,7 +156,8 @@ extension Source where Link: ~Copyable {
     let seconds = MigrationReport.seconds(since: start)
     try pacer.pause(nanoseconds: 3 * milliseconds * 1_000_000)
     let second = first.union(try guest.takeWrites())
-    return WriteRate(seconds: seconds, first: Double(first.byteCount), second: Double(second.byteCount))
+    let rate = WriteRate(seconds: seconds, first: Double(first.byteCount), second: Double(second.byteCount))
+    return (rate, second)
   }
 
   /// Stops the guest and sends what is left of it, or tells what is left, up to the point where it can be given away.

@@ -20,7 +20,9 @@ extension Source where Link: ~Copyable {
     guard let token else { return nil }
     var pages = OutstandingPages(memory.regions.map(\.range))
     let resident = try memory.residentPages()
-    if let pieces = rest?.pieces(resident: resident) {
+    if let rest {
+      leftOut = leftOut.subtracting(rest)
+      let pieces = rest.pieces(resident: resident)
       try sendEmptyPages(pieces.filter { !$0.isResident }, of: memory)
       for piece in pieces where piece.isResident { try pages.insert(piece.range) }
     } else {

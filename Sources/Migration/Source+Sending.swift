@@ -21,12 +21,16 @@ extension Source where Link: ~Copyable {
   // MARK: - Memory and state
 
   /// Sends all pages that have memory behind them: the first pass, and the only one for a guest that does not run.
-  /// - Parameter measured: told the connection's rate, in bytes a second, once enough has been sent to know it.
+  /// - Parameters:
+  ///   - hints: pages that need not be sent after all, asked for again and again; rising and not overlapping.
+  ///   - measured: told the connection's rate, in bytes a second, once enough has been sent to know it, and how many
+  ///     bytes need not be sent as far as is known by then.
   mutating func sendAllPages(
-    of memory: GuestMemory, measured: (Double) -> Void = { _ in }
+    of memory: GuestMemory, hints: () -> [GuestRange] = { [] }, measured: (Double, UInt64) -> Void = { _, _ in }
   ) throws(MigrationError) {
     encoder?.startRound()
-    try sendPages(PageSweep(memory), of: memory, measured)
+    try sendPages(PageSweep(memory), of: memory, hints, measured)
+    report.skippedPageCount = leftOut.byteCount / GuestPage.byteCount
     report.closeFirstPass(memoryByteCount: memory.byteCount)
   }
 
@@ -35,20 +39,24 @@ extension Source where Link: ~Copyable {
     report.passCount += 1
     try stream.send(.pass, Pass.payload(UInt32(report.passCount)))
     encoder?.startRound()
+    leftOut = leftOut.subtracting(ranges)
     let pieces = ranges.pieces(resident: try memory.residentPages())
     try sendPages(PageSweep(memory, of: pieces), of: memory)
   }
 
   /// Announces pages one stretch ahead of their data, so that the destination can have memory ready for them.
   mutating func sendPages(
-    _ sweep: consuming PageSweep, of memory: GuestMemory, _ measured: (Double) -> Void = { _ in }
+    _ sweep: consuming PageSweep, of memory: GuestMemory, _ hints: () -> [GuestRange] = { [] },
+    _ measured: (Double, UInt64) -> Void = { _, _ in }
   ) throws(MigrationError) {
     var sweep = sweep
+    leftOut = leftOut.union(sweep.leaveOut(hints()))
     var runs = try plan(&sweep)
     while !runs.isEmpty {
+      leftOut = leftOut.union(sweep.leaveOut(hints()))
       let following = try plan(&sweep)
       try sendData(of: runs, memory)
-      if let rate = meter.newRate() { measured(rate) }
+      if let rate = meter.newRate() { measured(rate, leftOut.byteCount) }
       runs = following
     }
   }
@@ -103,7 +111,7 @@ extension Source where Link: ~Copyable {
 
   mutating func compare(_ memory: GuestMemory) throws(MigrationError) {
     guard stream.hasReturnPath else { return }
-    var check = try PageCheck(memory)
+    var check = try PageCheck(memory, leftOut: leftOut)
     while true {
       try pacer.check()
       let frame = try stream.receive()

@@ -23,6 +23,8 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
   var pacer = Pacer()
   var meter = RateMeter()
   var encoder: PageEncoder?
+  /// Pages that the guest has named as free and that have not been sent: they stay zero at the destination.
+  var leftOut: [GuestRange] = []
   /// Whether it has been told that the guest could be stopped, and is not.
   var hasWaited = false
 

@@ -22,10 +22,11 @@ struct DemoPage {
     \(Self.style)
     </style></head><body>
     <h1>A guest of \(Size(report.memoryBytes)) on the move</h1>
-    <p>Workload \(report.workload ?? "none"), seed \(report.seed ?? 0). The balloon left it \(Size(report.actualBytes)) of the \
-    \(Size(report.targetBytes)) asked for; \(Size(report.residentBeforeBytes)) of host memory became \
-    \(Size(report.residentAfterBytes)). \(verdict)</p>
+    <p>Workload \(report.workload ?? "none"), seed \(report.seed ?? 0). The balloon left it \(Size(report.actualBytes))\
+    \(report.targetBytes.map { " of the \(Size($0)) asked for" } ?? ", as far as its own statistics allowed"); \
+    \(Size(report.residentBeforeBytes)) of host memory became \(Size(report.residentAfterBytes)). \(verdict)</p>
     \(table)
+    <div class="plots">\(comparison.map(\.svg).joined(separator: "\n"))</div>
     \(report.moves.map(section).joined(separator: "\n"))
     </body></html>
 
@@ -40,16 +41,36 @@ struct DemoPage {
   private var table: String {
     let rows = report.moves.map { (move) in
       let cells = [
-        move.name, "\(Size(move.bytes))", seconds(move.seconds), seconds(move.downtimeSeconds), "\(move.passes)",
-        "\(move.pagesChecked)",
+        move.name, "\(Size(move.residentBytes))", "\(Size(move.shrink?.guestBytes ?? report.memoryBytes))",
+        "\(Size(move.bytes))",
+        "\(Size(move.skippedBytes))", move.shrink.map { "\(Seconds($0.seconds))" } ?? "", "\(Seconds(move.seconds))",
+        "\(Seconds(move.totalSeconds))", "\(Seconds(move.downtimeSeconds))", "\(move.passes)",
+        move.workShare.map { String(format: "%.0f %%", $0 * 100) } ?? "none", "\(move.pagesChecked)",
       ]
       return "<tr>" + cells.map { "<td>\($0)</td>" }.joined() + "</tr>"
     }
-    let heads = ["move", "bytes", "time", "stopped", "passes", "pages checked"]
+    let heads = [
+      "move", "host memory before", "guest keeps", "sent", "left out", "shrink", "move", "in all", "stopped", "passes",
+      "guest's work",
+      "pages checked",
+    ]
     return """
       <table><thead><tr>\(heads.map { "<th>\($0)</th>" }.joined())</tr></thead>
       <tbody>\(rows.joined(separator: "\n"))</tbody></table>
       """
+  }
+
+  /// All moves beside each other, in the order of the table.
+  private var comparison: [Plot] {
+    let numbered = report.moves.enumerated().map { (x: Double($0.offset + 1), move: $0.element) }
+    func plot(_ title: String, _ unit: String, _ value: (MoveView) -> Double) -> Plot {
+      Plot(title: title, axes: ("moves", unit), style: .bars, points: numbered.map { ($0.x, value($0.move)) })
+    }
+    return [
+      plot("Sent by each move", "MiB") { Double($0.bytes) / 1_048_576 },
+      plot("Time of each move, with shrinking", "s", \.totalSeconds),
+      plot("Stopped by each move", "ms") { $0.downtimeSeconds * 1000 },
+    ]
   }
 
   private func section(_ move: MoveView) -> String {
@@ -64,12 +85,15 @@ struct DemoPage {
         points: numbered.map { ($0.x, Double($0.pass.sentBytes) / max($0.pass.seconds, 1e-6) / 1e6) }),
       Plot(
         title: "What the guest got done", axes: ("seconds", "steps/s"), style: .line,
-        points: move.progress.map { ($0.seconds, $0.stepsPerSecond) }),
+        points: progress(of: move)),
     ]
     return "<h2>Moved \(move.name)</h2><div class=\"plots\">\(plots.map(\.svg).joined(separator: "\n"))</div>"
   }
 
-  private func seconds(_ value: Double) -> String {
-    value < 1 ? String(format: "%.0f ms", value * 1000) : String(format: "%.2f s", value)
+  /// The guest's work while it was shrunk, and then while it was moved.
+  private func progress(of move: MoveView) -> [(x: Double, y: Double)] {
+    let start = move.shrink?.seconds ?? 0
+    return (move.shrink?.progress.map { ($0.seconds, $0.stepsPerSecond) } ?? [])
+      + move.progress.map { (start + $0.seconds, $0.stepsPerSecond) }
   }
 }

@@ -5,9 +5,11 @@ struct DemoReport: Codable {
   var guest: String
   /// The guest's memory as it was started.
   var memoryBytes: UInt64
-  /// The memory that the guest was asked to keep.
-  var targetBytes: UInt64
-  /// The memory that the guest did keep, by its driver's word.
+  /// The memory that the guest was asked to keep; nil when it was its own statistics that decided.
+  var targetBytes: UInt64?
+  /// The memory that had to stay available in the guest; nil when that was not looked at.
+  var leastAvailableBytes: UInt64?
+  /// The memory that the guest did keep, by its driver's word; with several moves the most of all.
   var actualBytes: UInt64 = 0
   /// Host memory behind the guest, measured before and after the balloon was inflated.
   var residentBeforeBytes: UInt64 = 0
@@ -25,6 +27,7 @@ struct DemoReport: Codable {
     case guest, moves, seed, workload, warnings, verified
     case memoryBytes = "memory_bytes"
     case targetBytes = "target_bytes"
+    case leastAvailableBytes = "least_available_bytes"
     case actualBytes = "actual_bytes"
     case residentBeforeBytes = "resident_before_bytes"
     case residentAfterBytes = "resident_after_bytes"

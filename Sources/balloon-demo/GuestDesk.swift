@@ -14,8 +14,20 @@ final class GuestDesk: Sendable {
     case end
   }
 
+  /// What the balloon is to do about the guest's free pages.
+  enum HintOrder {
+    /// Ask the guest for them.
+    case start
+    /// No more are of use. The guest leaves those named alone.
+    case stop
+    /// The guest may use all of its pages.
+    case finish
+  }
+
   private struct State {
     var order = Order.step(share: 1)
+    var hintOrders: [HintOrder] = []
+    var hints: [GuestRange] = []
     var saved: Result<[UInt8], MigrationError>?
     var note: String?
   }
@@ -41,6 +53,20 @@ final class GuestDesk: Sendable {
   /// The last thing that was noted and has not been read yet.
   func takeNote() -> String? { state.withLock { $0.note.take() } }
 
+  /// What is to be done about free pages, in this order.
+  func takeHintOrders() -> [HintOrder] {
+    state.withLock { (state) in
+      defer { state.hintOrders = [] }
+      return state.hintOrders
+    }
+  }
+
+  /// Hands in pages that the guest has named as free.
+  func add(_ hints: [GuestRange]) {
+    guard !hints.isEmpty else { return }
+    state.withLock { $0.hints += hints }
+  }
+
   /// Waits until a moment of `MonotonicClock`, or until there is another order than the one that was carried out.
   func rest(until moment: UInt64, after done: Order) {
     _ = state.wait(on: forRunner, until: moment) { (state) in state.order == done ? nil : true }
@@ -48,11 +74,25 @@ final class GuestDesk: Sendable {
 
   // MARK: - The thread that moves it
 
+  /// How long the guest may take for a step, in nanoseconds, and then to be saved.
+  private static let patience: UInt64 = 30_000_000_000
+
   func pause() throws(MigrationError) -> [UInt8] {
     give(.pause)
-    let saved = state.wait(on: forMover) { (state) in state.saved.take() }
-    guard let saved else { throw .guest("the guest did not stop") }
+    let saved = state.wait(on: forMover, until: MonotonicClock.now + Self.patience) { (state) in state.saved.take() }
+    guard let saved else { throw .guest("the guest did not stop within 30 seconds") }
     return try saved.get()
+  }
+
+  func give(_ order: HintOrder) {
+    state.withLock { $0.hintOrders.append(order) }
+  }
+
+  func takeHints() -> [GuestRange] {
+    state.withLock { (state) in
+      defer { state.hints = [] }
+      return state.hints
+    }
   }
 
   /// Leaves word of what becomes of the move.
@@ -68,11 +108,14 @@ final class GuestDesk: Sendable {
 struct DeskGuest: LiveGuest {
   let memory: GuestMemory
   let desk: GuestDesk
+  /// Whether the guest is asked for its free pages.
+  private let usesHints: Bool
   private var tracker: WriteTracker?
 
-  init(_ memory: GuestMemory, _ desk: GuestDesk) {
+  init(_ memory: GuestMemory, _ desk: GuestDesk, usesHints: Bool) {
     self.memory = memory
     self.desk = desk
+    self.usesHints = usesHints
   }
 
   mutating func beginTracking() throws(MigrationError) {
@@ -88,6 +131,17 @@ struct DeskGuest: LiveGuest {
   mutating func endTracking() {
     tracker?.stop()
     tracker = nil
+    if usesHints { desk.give(.finish) }
+  }
+
+  mutating func beginHints() {
+    if usesHints { desk.give(.start) }
+  }
+
+  mutating func takeHints() -> [GuestRange] { desk.takeHints() }
+
+  mutating func endHints() {
+    if usesHints { desk.give(.stop) }
   }
 
   mutating func pause() throws(MigrationError) -> [UInt8] { try desk.pause() }

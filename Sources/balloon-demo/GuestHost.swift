@@ -45,20 +45,33 @@ struct GuestHost {
     case .boot(let byteCount, let seed, let kind):
       machine = try Machine(memoryByteCount: byteCount, seed: seed, workload: kind.workload) { try link.tell($0) }
     case .receive(let path): machine = try receive(at: path)
-    case .send(let path):
-      return HostView(move: try send(to: path))
-    case .work: try machine?.work { try link.tell($0) }
-    case .resize(let target): try machine?.resize(to: target) { try link.tell($0) }
+    case .send(let path, let usesHints):
+      return HostView(move: try send(to: path, usesHints: usesHints))
+    case .fill: try machine?.fill { try link.tell($0) }
+    case .shrink(let target, let floor):
+      let shrink = try machine?.shrink(to: target, leastAvailable: floor) { try link.tell($0) }
+      return try view(shrink: shrink)
+    case .grow:
+      let grow = try machine?.grow { try link.tell($0) }
+      return try view(growSeconds: grow)
     }
+    return try view()
+  }
+
+  private func view(shrink: ShrinkView? = nil, growSeconds: Double? = nil) throws -> HostView {
     guard let machine else { throw DemoError.hostFailed("there is no guest here") }
-    return try machine.view()
+    var view = try machine.view()
+    (view.shrink, view.growSeconds) = (shrink, growSeconds)
+    return view
   }
 
   /// Moves the guest. It is here no more afterwards, nor when nobody knows which side has it.
-  private mutating func send(to path: String) throws -> MoveView? {
+  private mutating func send(to path: String, usesHints: Bool) throws -> MoveView? {
     do {
       let path = MigrationAddress.unix(path: path)
-      let move = try machine?.move(over: MigrationLink.connect(to: path, within: Self.patience)) { try link.tell($0) }
+      let move = try machine?.move(
+        over: MigrationLink.connect(to: path, within: Self.patience), usesHints: usesHints
+      ) { try link.tell($0) }
       machine = nil
       return move
     } catch let error as MigrationError where !error.sourceMayRun {

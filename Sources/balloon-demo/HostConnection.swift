@@ -35,7 +35,6 @@ enum DemoError: Error, CustomStringConvertible {
   case hostEnded(String)
   case hostFailed(String)
   case notVerified(String)
-  case targetNotReached(actual: UInt64, target: UInt64)
   case notEnoughMemory(needed: UInt64, available: UInt64)
 
   var description: String {
@@ -43,9 +42,6 @@ enum DemoError: Error, CustomStringConvertible {
     case .hostEnded(let what): "the process that hosts the guest ended: \(what)"
     case .hostFailed(let what): what
     case .notVerified(let what): "not verified: \(what)"
-    case .targetNotReached(let actual, let target):
-      "the guest kept \(Size(actual)) instead of \(Size(target)): it cannot give up more of what it is using; "
-        + "try a larger --target"
     case .notEnoughMemory(let needed, let available):
       "the guest and its copy on the move need \(Size(needed)), and this machine has \(Size(available)) free: "
         + "try a smaller --memory"

@@ -6,12 +6,14 @@ import Migration
 enum HostRequest: Codable {
   /// Make a guest and let it work until it has used most of its memory.
   case boot(memoryByteCount: UInt64, seed: UInt64, workload: DemoOptions.WorkloadKind)
-  /// Let the guest work on for a while.
-  case work
-  /// Ask the guest, by its balloon, to keep this much memory, and wait until it has done so or gives up.
-  case resize(targetByteCount: UInt64)
-  /// Stop the guest and move it to whoever listens on a socket.
-  case send(socketPath: String)
+  /// Let the guest use most of its memory, as it did when it was made.
+  case fill
+  /// Shrink the guest by its balloon to so much memory, or as far as leaves it so much available.
+  case shrink(targetByteCount: UInt64, leastAvailableByteCount: UInt64?)
+  /// Give the guest all of its memory back.
+  case grow
+  /// Move the guest to whoever listens on a socket.
+  case send(socketPath: String, usesHints: Bool)
   /// Listen on a socket for a guest, and let it run once it has arrived.
   case receive(socketPath: String)
 }
@@ -57,6 +59,30 @@ struct HostView: Codable {
   var fault: String?
   /// How the guest left, after `send`.
   var move: MoveView?
+  /// How far it came, after `shrink`.
+  var shrink: ShrinkView?
+  /// How long it took, after `grow`.
+  var growSeconds: Double?
+}
+
+/// A guest that was shrunk by its balloon.
+struct ShrinkView: Codable {
+  /// The memory that the guest has kept.
+  var guestBytes: UInt64
+  /// Whether that is what it was asked to keep.
+  var isComplete: Bool
+  /// Why it was not shrunk further.
+  var reason: String
+  var seconds: Double
+  /// The guest's steps meanwhile.
+  var steps: Int
+  var progress: [MoveView.Sample]
+
+  enum CodingKeys: String, CodingKey {
+    case reason, seconds, steps, progress
+    case guestBytes = "guest_bytes"
+    case isComplete = "is_complete"
+  }
 }
 
 /// One move of a guest between processes.
@@ -90,9 +116,21 @@ struct MoveView: Codable {
   }
 
   var name = ""
+  /// How the guest was shrunk before; nil if it was not.
+  var shrink: ShrinkView?
+  /// How long it took to get all of its memory back after the move; nil if it had it.
+  var growSeconds: Double?
+  /// Host memory behind the guest when it was filled, before anything else.
+  var residentBytes: UInt64 = 0
+  /// What was not sent as the guest had no use for it.
+  var skippedBytes: UInt64
   /// What went over the socket.
   var bytes: UInt64
   var seconds: Double
+  /// With shrinking the guest before, but not with growing it back.
+  var totalSeconds: Double = 0
+  /// How much the guest got done in all of that time, of what it does alone; nil if it stood still.
+  var workShare: Double?
   /// How long the guest did not run.
   var downtimeSeconds: Double
   /// How often what had been written meanwhile was sent.
@@ -105,13 +143,26 @@ struct MoveView: Codable {
   var progress: [Sample] = []
 
   enum CodingKeys: String, CodingKey {
-    case name, bytes, seconds, passes, steps, progress
+    case name, bytes, seconds, passes, steps, progress, shrink
+    case growSeconds = "grow_seconds"
+    case residentBytes = "resident_bytes"
+    case skippedBytes = "skipped_bytes"
+    case totalSeconds = "total_seconds"
+    case workShare = "work_share"
     case downtimeSeconds = "downtime_seconds"
     case pagesChecked = "pages_checked"
     case passList = "pass_list"
   }
 
+  /// Works out what follows from shrinking and moving together.
+  mutating func sumUp() {
+    totalSeconds = seconds + (shrink?.seconds ?? 0)
+    guard steps > 0 else { return }
+    workShare = min(1, Double(steps + (shrink?.steps ?? 0)) / (totalSeconds * Machine.stepsPerSecond))
+  }
+
   init(_ report: MigrationReport, _ work: StepMeter) {
+    skippedBytes = report.skippedPageCount * 4096
     bytes = report.wireByteCount
     seconds = max(report.seconds, report.downtimeSeconds ?? 0)
     downtimeSeconds = report.downtimeSeconds ?? report.seconds

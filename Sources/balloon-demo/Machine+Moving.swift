@@ -1,3 +1,4 @@
+import Balloon
 import DeviceState
 import Foundation
 import GuestRAM
@@ -8,18 +9,20 @@ import VirtioCore
 
 /// Giving a guest away while it works, and taking it.
 extension Machine {
-  /// How often a guest on the move does a step, in nanoseconds: with 512 pages each it touches 200 MiB a second.
-  private static let stepNanoseconds: UInt64 = 10_000_000
-
   /// Moves the guest to whoever is at the other end while it works on, and has it no more once this returns.
   ///
   /// Where the kernel cannot tell what the guest writes it stands still for all of the move.
-  mutating func move(over link: MigrationLink, tell: (String) throws -> Void) throws -> MoveView {
+  /// - Parameter usesHints: whether pages that the guest names as free are left out.
+  mutating func move(
+    over link: MigrationLink, usesHints: Bool, tell: (String) throws -> Void
+  ) throws -> MoveView {
+    guest.pagesPerStep = Self.pagesPerPacedStep
+    defer { guest.pagesPerStep = Self.pagesPerStep }
     guard !WriteTracker.available.isEmpty else { return try moveStopped(over: link) }
     let (desk, memory) = (GuestDesk(), memory)
     let (outcome, cancellation) = (try Handover<Result<MigrationReport, MigrationError>>(), try Cancellation())
     let mover = try Thread(name: "move") {
-      var guest = DeskGuest(memory, desk)
+      var guest = DeskGuest(memory, desk, usesHints: usesHints)
       outcome.put(Self.move(&guest, over: link, unless: cancellation))
       desk.give(.end)
     }
@@ -61,6 +64,7 @@ extension Machine {
     // Whoever moves the guest would wait for ever for one that nobody runs.
     defer { _ = desk.handIn(.failure(.guest("the guest has stopped"))) }
     while true {
+      passHints(by: desk)
       let order = desk.order
       switch order {
       case .end: return work
@@ -75,6 +79,21 @@ extension Machine {
         desk.rest(until: start + UInt64(Double(Self.stepNanoseconds) / share), after: order)
       }
     }
+  }
+
+  /// Has the balloon do what the one who moves the guest wants about free pages, and hands those in that it was told of.
+  private func passHints(by desk: GuestDesk) {
+    for order in desk.takeHintOrders() {
+      transport.host.update { (balloon) in
+        switch order {
+        // A driver that did not agree to hints is not asked: the move goes without.
+        case .start: _ = try? balloon.startHinting()
+        case .stop: balloon.stopHinting()
+        case .finish: balloon.finishHinting()
+        }
+      }
+    }
+    desk.add(transport.host.update { $0.takeHints() }.ranges)
   }
 
   /// Stops the guest and its device, and saves both.
@@ -116,6 +135,8 @@ extension Machine {
     }
     _ = try destination.confirm()
     machine.transport.host.resume()
+    // A guest that named free pages has kept them unused for the move; here nobody counts on that any more.
+    machine.transport.host.update { $0.finishHinting() }
     return machine
   }
 }

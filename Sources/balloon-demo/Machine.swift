@@ -9,44 +9,45 @@ import VirtioCore
 /// A simulated guest and its balloon, in this process.
 struct Machine {
   static let producer = "balloon-demo"
-  private static let pagesPerStep: UInt32 = 512
-  /// While the balloon changes, which takes many steps of its driver.
-  private static let pagesPerBalloonStep: UInt32 = 16
-  /// How many steps in a row may pass without a page moving before the guest counts as unable.
-  private static let patience = 2000
+  static let pagesPerStep: UInt32 = 512
+  /// While the guest is moved, shrunk or grown, it does a step every 10 ms and touches 50 MiB a second.
+  static let pagesPerPacedStep: UInt32 = 128
+  static let stepNanoseconds: UInt64 = 10_000_000
+  static let stepsPerSecond = 1e9 / Double(stepNanoseconds)
 
   var guest: Guest
   let transport: DirectTransport<BalloonDevice<MemoryReclaimer>>
   let memory: GuestMemory
-  private var before: BalloonMoment
+  /// When the guest was shrunk last.
+  var before: BalloonMoment
 
-  /// Boots a guest and lets it read files until its page cache has filled most of its memory; then it turns to
-  /// its workload.
+  /// What the balloon offers. Free pages that are reported go back to the host at any time: there would be none to hint at.
+  private static var balloonOptions: BalloonOptions {
+    var options = BalloonOptions()
+    options.pageReporting = false
+    return options
+  }
+
+  /// Boots a guest, and has it use most of its memory (`fill`).
   init(
     memoryByteCount: UInt64, seed: UInt64, workload: Workload, progress: (String) throws -> Void
   ) throws {
     memory = try GuestMemory(byteCount: memoryByteCount)
-    transport = try DirectTransport(BalloonDevice(reclaimer: MemoryReclaimer()), memory: memory)
+    transport = try DirectTransport(BalloonDevice(Self.balloonOptions, reclaimer: MemoryReclaimer()), memory: memory)
     let pageCount = UInt32(memoryByteCount / 4096)
     let configuration = GuestConfiguration(
-      seed: seed, diskPages: pageCount / 32, workingSetPages: pageCount / 32, anonymousPages: pageCount / 8,
-      workload: .pageCache, pagesPerStep: Self.pagesPerStep)
+      seed: seed, diskPages: pageCount / 32, filePages: pageCount / 2, workingSetPages: pageCount / 32,
+      anonymousPages: pageCount / 4,
+      workload: workload, pagesPerStep: Self.pagesPerStep)
     guest = try Guest.boot(configuration, in: memory, balloon: transport)
     before = transport.host.device.moment(residentByteCount: 0)
-    var figures = try guest.figures()
-    while figures.freeByteCount > memoryByteCount * 3 / 8 {
-      try guest.run(steps: 8)
-      figures = try guest.figures()
-      try progress("the guest fills its page cache: \(Size(figures.cacheByteCount))")
-    }
-    guest.workload = workload
-    try work(progress)
+    try fill(progress)
   }
 
   /// Restores a guest that has arrived, with its device paused.
   init(_ arrived: ArrivedGuest) throws {
     memory = arrived.memory
-    transport = try DirectTransport(BalloonDevice(reclaimer: MemoryReclaimer()), memory: memory)
+    transport = try DirectTransport(BalloonDevice(Self.balloonOptions, reclaimer: MemoryReclaimer()), memory: memory)
     var snapshot = try Snapshot(decoding: arrived.state)
     try transport.host.restore(from: &snapshot)
     guest = try Guest(restoring: snapshot.take(GuestState.self), in: memory, balloon: transport)
@@ -54,30 +55,34 @@ struct Machine {
     before = transport.host.device.moment(residentByteCount: 0)
   }
 
-  /// Lets the guest work for about as long as it takes to touch a sixteenth of its memory.
-  mutating func work(_ progress: (String) throws -> Void) throws {
-    let steps = max(1, Int(memory.byteCount / 4096 / 16 / UInt64(Self.pagesPerStep)))
-    for step in 0..<steps {
-      try guest.step()
-      try progress("the guest works: step \(step + 1) of \(steps)")
-    }
+  /// Lets the guest read files until half of its memory is used, and run a program that takes a quarter and ends: what it
+  /// had is free then, with its content still there. Afterwards the guest turns to its workload.
+  mutating func fill(_ progress: (String) throws -> Void) throws {
+    let workload = guest.workload
+    defer { guest.workload = workload }
+    guest.workload = .pageCache
+    let half = memory.byteCount / 2
+    try run({ $0.freeByteCount <= half }, progress)
+    guest.workload = .pressure
+    var used: UInt64 = 0
+    try run(
+      { (figures) in
+        defer { used = figures.workloadByteCount }
+        // It may have begun in the middle, and ended before it had much.
+        return figures.workloadByteCount < used && used > half / 4
+      }, progress)
   }
 
-  /// Has the balloon leave the guest so much memory, and lets the guest run until it does or moves no more pages.
-  mutating func resize(to byteCount: UInt64, progress: (String) throws -> Void) throws {
-    let target = try BalloonTarget(memoryByteCount: byteCount, of: memory.byteCount)
-    before = transport.host.device.moment(residentByteCount: try memory.residentByteCount())
-    transport.host.update { $0.setTarget(target) }
-    var last = transport.host.device.actualPageCount
-    var idleSteps = 0
-    guest.pagesPerStep = Self.pagesPerBalloonStep
-    defer { guest.pagesPerStep = Self.pagesPerStep }
-    while last != target.pageCount, idleSteps < Self.patience {
+  /// Lets the guest run until it says so of itself, or has touched all of its memory.
+  private mutating func run(
+    _ isDone: (SimulatedGuest.GuestFigures) -> Bool, _ progress: (String) throws -> Void
+  ) throws {
+    let most = memory.byteCount / 4096 / UInt64(Self.pagesPerStep) + 1
+    for _ in 0..<most {
+      let figures = try guest.figures()
+      if isDone(figures) { return }
+      try progress("the guest uses its memory: \(Size(figures.freeByteCount)) free")
       try guest.step()
-      let actual = transport.host.device.actualPageCount
-      idleSteps = actual == last ? idleSteps + 1 : 0
-      last = actual
-      try progress("the balloon holds \(Size(UInt64(actual) * 4096)) of \(Size(UInt64(target.pageCount) * 4096))")
     }
   }
 

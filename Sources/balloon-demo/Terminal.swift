@@ -19,6 +19,19 @@ struct Size: CustomStringConvertible {
   }
 }
 
+/// A time as people read it: `12 ms`, `1.50 s`.
+struct Seconds: CustomStringConvertible {
+  let seconds: Double
+
+  init(_ seconds: Double) {
+    self.seconds = seconds
+  }
+
+  var description: String {
+    String(format: seconds < 1 ? "%.0f ms" : "%.2f s", seconds < 1 ? seconds * 1000 : seconds)
+  }
+}
+
 /// Text for the person at the terminal. With `--json` nothing of it goes to standard output.
 struct Terminal {
   let isQuiet: Bool

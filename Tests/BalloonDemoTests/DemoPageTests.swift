@@ -7,8 +7,8 @@ import Testing
   private func report(passes: Int) throws -> DemoReport {
     let pass = #"{"sent_bytes": 1048576, "seconds": 0.5, "remaining_bytes": 4096, "share": 1}"#
     let move = """
-      {"name": "as it is", "bytes": 1048576, "seconds": 1.5, "downtime_seconds": 0.012, "passes": \(passes), "steps": 7,
-       "pages_checked": 256, "pass_list": [\(Array(repeating: pass, count: passes).joined(separator: ","))],
+      {"name": "as it is", "bytes": 1048576, "seconds": 1.5, "downtime_seconds": 0.012, "passes": \(passes), "steps": 75,
+       "pages_checked": 256, "skipped_bytes": 8192, "total_seconds": 1.5, "work_share": 0.5, "resident_bytes": 1048576, "pass_list": [\(Array(repeating: pass, count: passes).joined(separator: ","))],
        "progress": [{"seconds": 0.1, "steps_per_second": 90}, {"seconds": 0.2, "steps_per_second": 0}]}
       """
     var report = DemoReport(guest: "simulated", memoryBytes: 1 << 30, targetBytes: 512 << 20)
@@ -23,18 +23,21 @@ import Testing
     #expect(html.hasPrefix("<!DOCTYPE html>"))
   }
 
-  @Test("each pass is a bar in two plots, each move a row")
+  @Test("each pass is a bar in two plots, each move a row and a bar in three")
   func marks() throws {
     let html = DemoPage(report: try report(passes: 3)).html
-    #expect(html.components(separatedBy: "<rect").count - 1 == 6)
+    #expect(html.components(separatedBy: "<rect").count - 1 == 9)
     #expect(html.components(separatedBy: "<polyline").count - 1 == 1)
-    #expect(html.contains("<td>as it is</td><td>1.00 MiB</td><td>1.50 s</td><td>12 ms</td><td>3</td><td>256</td>"))
+    let cells = [
+      "as it is", "1.00 MiB", "1.00 GiB", "1.00 MiB", "8.00 KiB", "", "1.50 s", "1.50 s", "12 ms", "3", "50 %", "256",
+    ]
+    #expect(html.contains(cells.map { "<td>\($0)</td>" }.joined()))
   }
 
   @Test("a move of a guest that stood still has no plots, and says so")
   func stoodStill() throws {
     let html = DemoPage(report: try report(passes: 0)).html
-    #expect(html.contains("The guest stood still.") && !html.contains("<svg"))
+    #expect(html.contains("The guest stood still.") && !html.contains("<polyline"))
   }
 
   @Test("a plot of nothing, or of nothing but zeros, has no numbers that are none")

@@ -21,6 +21,10 @@ struct ScriptedGuest: LiveGuest {
   /// What is done again and again once the script is over.
   var habit: Act?
   var calls: [Call] = []
+  /// The pages that are named as free, each time that the engine asks for them.
+  var hints: [[GuestRange]] = []
+  /// How often the engine has begun to ask for hints, and ended.
+  private(set) var hintRounds = (begun: 0, ended: 0)
   let state: [UInt8]
   /// Does something, or fails, before the guest does what the engine asks of it; counts all that it asks.
   var interrupt: (Int) throws(MigrationError) -> Void = { _ in }
@@ -42,6 +46,10 @@ struct ScriptedGuest: LiveGuest {
   }
 
   mutating func endTracking() { calls.append(.end) }
+
+  mutating func beginHints() { hintRounds.begun += 1 }
+  mutating func takeHints() -> [GuestRange] { hints.isEmpty ? [] : hints.removeFirst() }
+  mutating func endHints() { hintRounds.ended += 1 }
 
   mutating func takeWrites() throws(MigrationError) -> [GuestRange] {
     try asked()

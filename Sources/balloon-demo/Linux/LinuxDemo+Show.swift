@@ -6,9 +6,10 @@ extension LinuxDemo {
   /// Plays the demo, says what it found, and gives what `--json` prints.
   static func show(_ options: DemoOptions, _ terminal: Terminal) throws -> DemoReport {
     let memory = options.memoryByteCount
-    terminal.say("A real Linux kernel with \(Size(memory)), our balloon over vhost-user, target \(options.target)")
+    terminal.say(
+      "A real Linux kernel with \(Size(memory)), our balloon over vhost-user, target \(options.target.optionText)")
     let demo = LinuxDemo(
-      memory: memory, target: options.target.bytes, timeout: patience(forMemory: memory)
+      memory: memory, target: options.targetByteCount, timeout: patience(forMemory: memory)
     ) { terminal.progress($0) }
     let found = try demo.run()
     terminal.say("\n\(found.table)\n")
