@@ -17,6 +17,10 @@ package struct PageMarks: Sendable {
     Self.forEachWord(of: pages) { words[$0] &= ~$1 }
   }
 
+  func isMarked(_ page: Int) -> Bool {
+    words[page / 64] >> UInt64(page % 64) & 1 != 0
+  }
+
   /// How many of these pages are marked.
   package func count(in pages: Range<Int>) -> Int {
     var count = 0
