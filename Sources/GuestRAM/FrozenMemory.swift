@@ -49,7 +49,7 @@ public final class FrozenMemory: Sendable {
   /// Where `takeNext` puts bytes, from address 0 on.
   public var stage: GuestMemory { pages.stage }
 
-  /// Takes the next stretch, in rising order, after which its pages can be written as before.
+  /// Takes the next stretch, in rising order and for one thread, after which its pages can be written as before.
   ///
   /// - Returns: the pages that had memory behind them, as runs; perhaps none. What is not zero is in `stage` until the
   ///   next call. Nil when all has been taken.

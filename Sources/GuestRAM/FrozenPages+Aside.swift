@@ -35,16 +35,20 @@ extension FrozenPages {
     return true
   }
 
-  /// The first stretch from `start` on that had memory when memory was frozen, or has got some since.
+  /// The first byte from `start` on with memory behind it. Of pages that are not open that stays what it was when memory
+  /// was frozen, but for those that somebody has read since, which are zero.
   func nextBacked(
     _ index: Int, from start: Int, before end: Int, _ state: FrozenState
-  ) throws(GuestMemoryError) -> Range<Int>? {
+  ) throws(GuestMemoryError) -> Int? {
     guard start < end else { return nil }
     if let backed = state.backed[index] {
-      return backed.first { $0.upperBound > start && $0.lowerBound < end }?.clamped(to: start..<end)
+      return backed.first { $0.upperBound > start && $0.lowerBound < end }.map { max($0.lowerBound, start) }
     }
     return try system { () throws(LinuxError) in
-      try regions[index].region.nextResident(from: start, before: end)?.clamped(to: start..<end)
+      let region = regions[index].region
+      // Where a stretch ends is not asked: the kernel would look at all of a long one.
+      guard let file = region.file else { return try region.mapping.nextPresent(from: start, before: end)?.lowerBound }
+      return try file.descriptor.nextData(from: start).flatMap { $0 < end ? $0 : nil }
     }
   }
 
@@ -54,17 +58,19 @@ extension FrozenPages {
       let region = regions[index].region
       let whole = region.backingPages(of: bytes.clamped(to: regions[index].bytes))
       var next = whole.lowerBound
-      while let part = try partToSave(index, from: next, before: whole.upperBound) {
-        let page = region.backingPages(of: part.lowerBound..<part.lowerBound + 1)
+      while let first = try nextToSave(index, from: next, before: whole.upperBound) {
+        let page = region.backingPages(of: first..<first + 1)
         try open(index, page)
         next = page.upperBound
       }
+      // All of it, holes too: memory of this process alone loses its protection with its pages.
+      desk.withLock { $0.opened[index].insert(regions[index].pages(of: whole)) }
     } catch {
       fail(error)
     }
   }
 
-  private func partToSave(_ index: Int, from start: Int, before end: Int) throws(GuestMemoryError) -> Range<Int>? {
+  private func nextToSave(_ index: Int, from start: Int, before end: Int) throws(GuestMemoryError) -> Int? {
     try desk.withLock { (state) throws(GuestMemoryError) in
       guard state.phase == .frozen else { return nil }
       return try nextBacked(index, from: start, before: end, state)

@@ -67,7 +67,7 @@ final class FrozenPages: Sendable {
       for index in regions.indices {
         try system { () throws(LinuxError) in
           var next = 0
-          while let run = state.opened[index].run(from: next, upTo: .max) {
+          while let run = state.opened[index].run(from: next, upTo: regions[index].bytes.count / 4096) {
             try protect(index, regions[index].bytes(ofPages: run))
             state.opened[index].remove(run)
             next = run.upperBound

@@ -15,6 +15,8 @@ struct FrozenState {
   /// What has been taken: all regions before this one, and of it the pages before this byte of its mapping.
   var region = 0
   var next = 0
+  /// A stretch of that region that is known to have memory behind it, but for pages that are open.
+  var extent: Range<Int>?
   private var free: [Int] = []
   private var freshCount = 0
   private let room: Int
