@@ -43,5 +43,8 @@ let package = Package(
       name: "codec-benchmark",
       dependencies: ["LinuxIO", "Migration"].map { .product(name: $0, package: "VirtioKit") },
       swiftSettings: [.swiftLanguageMode(.v6)]),
+    .executableTarget(
+      name: "standstill-benchmark", dependencies: libraries("GuestRAM", "LinuxIO", "Migration"),
+      swiftSettings: [.swiftLanguageMode(.v6)]),
   ]
 )
