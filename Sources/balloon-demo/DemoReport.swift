@@ -16,6 +16,8 @@ struct DemoReport: Codable {
   var residentAfterBytes: UInt64 = 0
   /// Host memory that the device gave back to the kernel.
   var reclaimedBytes: UInt64 = 0
+  /// What a Linux guest named as free when it was asked to.
+  var hintedBytes: UInt64?
   var moves: [MoveView] = []
   var seed: UInt64?
   var workload: String?
@@ -27,6 +29,7 @@ struct DemoReport: Codable {
     case guest, moves, seed, workload, warnings, verified
     case memoryBytes = "memory_bytes"
     case targetBytes = "target_bytes"
+    case hintedBytes = "hinted_bytes"
     case leastAvailableBytes = "least_available_bytes"
     case actualBytes = "actual_bytes"
     case residentBeforeBytes = "resident_before_bytes"

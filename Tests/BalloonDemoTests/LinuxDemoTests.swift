@@ -10,21 +10,22 @@ import Testing
     total: UInt64, resident: UInt64, byProcess: UInt64? = nil
   ) -> LinuxDemoReport.Moment {
     let figures = GuestFigures(
-      totalByteCount: total * mebibyte, freeByteCount: 0, inflatedPageCount: 0, deflatedPageCount: 0)
+      totalByteCount: total * mebibyte, freeByteCount: total * mebibyte, inflatedPageCount: 0, deflatedPageCount: 0)
     return LinuxDemoReport.Moment(
       guest: figures, resident: resident * mebibyte, residentByProcess: (byProcess ?? resident) * mebibyte)
   }
 
   /// A guest of 1024 MiB that gave up 512.
   private static func report(
-    actual: UInt64 = 512, before: LinuxDemoReport.Moment = moment(total: 996, resident: 980),
+    hinted: UInt64 = 900, actual: UInt64 = 512, before: LinuxDemoReport.Moment = moment(total: 996, resident: 980),
     inflated: LinuxDemoReport.Moment = moment(total: 484, resident: 470),
     deflated: LinuxDemoReport.Moment = moment(total: 996, resident: 471), keptIsGood: Bool = true,
     reusedIsGood: Bool = true, warning: String? = nil
   ) -> LinuxDemoReport {
     LinuxDemoReport(
       kernelRelease: "6.1", memoryByteCount: 1024 * mebibyte, targetByteCount: 512 * mebibyte,
-      actualByteCount: actual * mebibyte, reclaimedByteCount: 512 * mebibyte, before: before, inflated: inflated,
+      hintedByteCount: hinted * mebibyte, actualByteCount: actual * mebibyte, reclaimedByteCount: 512 * mebibyte,
+      before: before, inflated: inflated,
       deflated: deflated, inflateSeconds: 1, deflateSeconds: 1, seconds: 1, keptIsGood: keptIsGood,
       reusedIsGood: reusedIsGood, warning: warning)
   }
@@ -37,6 +38,7 @@ import Testing
   @Test(
     "one thing that is not as it should be is enough for a run not to be verified, and it is named",
     arguments: [
+      (report(hinted: 400), "the driver named its free pages"),
       (report(actual: 513), "the driver kept what it was told to"),
       (report(inflated: moment(total: 485, resident: 470)), "the guest's kernel has that much less memory"),
       (

@@ -32,11 +32,14 @@ extension LinuxDemoReport {
 
   fileprivate var summary: String {
     let freed = before.resident - min(before.resident, inflated.resident)
-    return "\(Size(freed)) came back to the host in " + String(format: "%.0f ms.", inflateSeconds * 1000)
+    return
+      "\(Size(hintedByteCount)) were named as free, for a move to leave out; \(Size(freed)) came back to the host in "
+      + String(format: "%.0f ms.", inflateSeconds * 1000)
   }
 
   fileprivate var demoReport: DemoReport {
     var report = DemoReport(guest: "linux", memoryBytes: memoryByteCount, targetBytes: targetByteCount)
+    report.hintedBytes = hintedByteCount
     report.actualBytes = actualByteCount
     report.residentBeforeBytes = before.resident
     report.residentAfterBytes = inflated.resident

@@ -21,6 +21,9 @@ struct LinuxScenes {
     let resident = before.resident
     let moment = stage.device.update { $0.moment(residentByteCount: resident) }
 
+    progress("Linux \(stage.kernelRelease) is to name its free pages")
+    let hintedByteCount = try hint()
+
     progress("Linux \(stage.kernelRelease) is to give up \(ByteCount(bytes: memory - target))")
     let inflateSeconds = try resize(to: BalloonTarget(memoryByteCount: target, of: memory))
     let inflated = try look()
@@ -37,6 +40,7 @@ struct LinuxScenes {
     try stage.wait(for: "it had powered off") { stage.guest?.hasEnded == true ? () : nil }
     return LinuxDemoReport(
       kernelRelease: stage.kernelRelease, memoryByteCount: memory, targetByteCount: target,
+      hintedByteCount: hintedByteCount,
       actualByteCount: report.actualByteCount, reclaimedByteCount: report.reclaimedByteCount, before: before,
       inflated: inflated, deflated: deflated, inflateSeconds: inflateSeconds, deflateSeconds: deflateSeconds,
       seconds: Self.seconds(since: start), keptIsGood: verdict.keptIsGood, reusedIsGood: verdict.reusedIsGood,
@@ -48,6 +52,19 @@ struct LinuxScenes {
       stage.isReady && stage.figures != nil && stage.device.memory != nil ? () : nil
     }
     return try look()
+  }
+
+  /// Has the driver name its free pages, as before a move, and lets it use them again.
+  /// - Returns: how many bytes it has named.
+  private func hint() throws -> UInt64 {
+    try stage.device.update { (balloon) throws(BalloonError) in _ = try balloon.startHinting() }
+    var byteCount: UInt64 = 0
+    try stage.wait(for: "it had named its free pages; it named \(Size(byteCount))") {
+      byteCount += stage.device.update { $0.takeHints() }.ranges.reduce(0) { $0 + $1.byteCount }
+      return stage.device.update { $0.hintPhase } == .ended ? () : nil
+    }
+    stage.device.update { $0.finishHinting() }
+    return byteCount
   }
 
   /// Sets the balloon's size and waits until both the driver and its kernel's own counters say that it has it.

@@ -41,7 +41,6 @@ final class LinuxStage {
   /// Only what the demo shows. Free page reporting would give memory back before the balloon can.
   private static var options: BalloonOptions {
     var options = BalloonOptions()
-    options.freePageHint = false
     options.pagePoison = false
     options.pageReporting = false
     // User-Mode Linux makes all queues of this size, without asking.
