@@ -53,6 +53,22 @@ struct PostcopyTests {
     #expect(source.dataPageCount == destination.dataPageCount)
   }
 
+  @Test("what the guest named as free does not follow it and reads as zeros, unless it was written since")
+  func freePages() throws {
+    let (free, written) = (pages(0x40000 + 150, 100), pages(0x40000 + 160, 10))
+    let model = try SampleGuest()
+    try model.memory.clear(free)
+    try ScriptedGuest.Act.fill(written, with: 3).body(model.memory)
+    var guest = ScriptedGuest(sample, [.fill(written, with: 3)])
+    guest.hints = [[free]]
+    let move = try movePostcopy(
+      guest, over: [TestLinks()], MigrationPolicy(downtimeLimit: .zero, postcopy: .afterPasses(1)),
+      expecting: digests(of: model.memory))
+    let source = try move.source.get()
+    #expect(move.hasReadRight && move.destination.value != nil)
+    #expect(source.outstandingPageCount == 10 && source.skippedPageCount == 90)
+  }
+
   @Test("a guest that writes too fast is given away all the same")
   func ifNeeded() throws {
     let busy = pages(0x40000 + 100, 300)
