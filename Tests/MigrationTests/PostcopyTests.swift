@@ -13,6 +13,9 @@ struct PostcopyTests {
   private let expected: [UInt64: UInt64]
   private static let all = SampleGuest.dataPageCount + SampleGuest.zeroPageCount
 
+  /// A MiB goes at once, and the rest so slowly that the guest has to ask for it.
+  private static let heldBack = MigrationPolicy(mostBytesPerSecond: 1 << 20, postcopy: .afterPasses(0))
+
   init() throws {
     sample = try SampleGuest()
     expected = try digests(of: sample.memory)
@@ -21,8 +24,7 @@ struct PostcopyTests {
   @Test("a guest that goes first gets every page that it touches, and then all others")
   func everythingFollows() throws {
     let resident = try sample.memory.residentPages()
-    let move = try movePostcopy(
-      ScriptedGuest(sample), over: [TestLinks()], MigrationPolicy(postcopy: .afterPasses(0)), expecting: expected)
+    let move = try movePostcopy(ScriptedGuest(sample), over: [TestLinks()], Self.heldBack, expecting: expected)
     let (source, destination) = (try move.source.get(), try move.destination.get())
     #expect(move.hasStarted && move.hasReadRight)
     #expect(move.guest.calls == [.pause, .end])
@@ -93,11 +95,12 @@ struct PostcopyTests {
 
   @Test("devices can be restored from pages that have not come yet")
   func restoring() throws {
-    let expected = try sample.memory.readBytes(3 * 4096, at: address(0))
+    let last = address((0x40000 + 699) * pageByteCount)
+    let expected = try sample.memory.readBytes(4096, at: last)
     let move = try movePostcopy(
-      ScriptedGuest(sample), over: [TestLinks()], MigrationPolicy(postcopy: .afterPasses(0)), expecting: self.expected,
+      ScriptedGuest(sample), over: [TestLinks()], Self.heldBack, expecting: self.expected,
       restoring: { (memory) in
-        if (try? memory.readBytes(3 * 4096, at: address(0))) != expected { Issue.record("other pages") }
+        if (try? memory.readBytes(4096, at: last)) != expected { Issue.record("another page") }
       })
     #expect(try move.destination.get().requestedPageCount > 0)
   }
@@ -150,9 +153,10 @@ struct PostcopyTests {
 
   @Test("late pages are held back to what the policy allows, and those waited for are not")
   func bandwidth() throws {
-    let policy = MigrationPolicy(mostBytesPerSecond: 24 << 20, postcopy: .afterPasses(0))
-    let move = try movePostcopy(ScriptedGuest(sample), over: [TestLinks()], policy, expecting: expected)
-    #expect(move.hasReadRight)
-    #expect(try move.destination.get().requestedPageCount > 0)
+    let start = MonotonicClock.now
+    let move = try movePostcopy(ScriptedGuest(sample), over: [TestLinks()], Self.heldBack, expecting: [:])
+    // 329 pages, of which 256 go at once.
+    #expect(MonotonicClock.now - start >= 200_000_000)
+    #expect(try move.destination.get().latePageCount == SampleGuest.dataPageCount)
   }
 }
