@@ -7,6 +7,8 @@ import Virtqueue
 /// A hint says that a page was free when it was given; the guest may write to it at any time. So a hinted page may be
 /// left uncopied only while whatever is written later is seen by dirty tracking, and it is never emptied. Take the hints
 /// of a round, and clear those pages' dirty bits, before tracking is synchronised again: stop the round for that.
+///
+/// A page left uncopied reads as zeros, so a driver that fills its free pages with another value (5.5.6.6) gives no hints.
 extension BalloonDevice {
   /// Asks the driver for its free pages. Hints of earlier rounds, taken or not, count no more.
   ///
@@ -38,7 +40,7 @@ extension BalloonDevice {
     while var chain = try queue.next() {
       if let command = try chain.read(UInt32.self) { hints.receive(command) }
       try collectWritable(of: &chain)
-      for index in writable.indices where hints.phase == .active {
+      for index in writable.indices where hints.phase == .active && !keepsFreePages {
         forEachPart(of: writable[index].range, memory) { (device, part) in device.hints.note(part) }
       }
       queue.complete(chain)

@@ -17,10 +17,11 @@ extension BalloonDevice {
     }
   }
 
-  /// A page given back reads as zeros, so a driver that counts on another value in its free pages must keep them.
-  private var mayEmptyReportedPages: Bool {
-    !isReclaimInhibited && !(features.contains(.pagePoison) && fields.poisonValue != 0)
-  }
+  private var mayEmptyReportedPages: Bool { !isReclaimInhibited && !keepsFreePages }
+
+  /// A page given back, or left out of a migration, reads as zeros: a driver that counts on another value in its free
+  /// pages must keep them.
+  var keepsFreePages: Bool { features.contains(.pagePoison) && fields.poisonValue != 0 }
 
   private mutating func release(_ part: GuestRange, _ memory: GuestMemory) {
     do throws(GuestMemoryError) {

@@ -60,6 +60,14 @@ import Virtqueue
     #expect(guest.host.device.reclaimer.events.isEmpty)
   }
 
+  @Test("5.5.6.6: pages that must keep a value other than 0 are no hints", arguments: [0, 0xAAAA_AAAA] as [UInt32])
+  func poisoned(value: UInt32) throws {
+    let guest = try Guest(reclaimer: Recorder(), poisonValue: value)
+    try send(id: start(guest), guest)
+    try hint(pages(1024, 8), guest)
+    #expect(guest.host.update { $0.takeHints() }.ranges == (value == 0 ? [pages(1024, 8)] : []))
+  }
+
   @Test("5.5.6.5: ranges count for nothing before the ID, after STOP, and with another round's ID")
   func stale() throws {
     let guest = try guest()
