@@ -30,7 +30,7 @@ public struct MigrationForecast: Equatable, Sendable {
     of byteCount: UInt64, writes: WriteRate, linkBytesPerSecond: Double, policy: MigrationPolicy
   ) {
     // Of no number at all the greater is the other.
-    let rate = min(max(0, linkBytesPerSecond), policy.mostBytesPerSecond.map(Double.init) ?? .infinity)
+    let rate = min(max(0, linkBytesPerSecond), policy.mostBytesPerSecond.map { Double($0) } ?? .infinity)
     let limit = max(0, policy.downtimeLimit.inSeconds)
     let course = Course(Double(byteCount), writes, rate, limit, policy.passLimit)
     (seconds, downtimeSeconds, passCount) = (course.seconds, course.downtime, course.passCount)
