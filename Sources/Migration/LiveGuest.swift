@@ -4,6 +4,9 @@ public import GuestRAM
 public protocol LiveGuest: ~Copyable {
   /// The guest's memory; the same for the whole move.
   var memory: GuestMemory { get }
+  /// Where the engine notes what it sends, for a guest that finds writes by comparing its memory with that; nil, unless
+  /// said otherwise, for one that is told of them.
+  var sentPages: SentPages? { get }
 
   /// From the return on, all that anybody writes to memory is found by `takeWrites`.
   mutating func beginTracking() throws(MigrationError)
@@ -36,6 +39,7 @@ public protocol LiveGuest: ~Copyable {
 }
 
 extension LiveGuest where Self: ~Copyable {
+  public var sentPages: SentPages? { nil }
   public mutating func beginHints() {}
   public mutating func takeHints() -> [GuestRange] { [] }
   public mutating func endHints() {}

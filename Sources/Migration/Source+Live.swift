@@ -29,6 +29,7 @@ extension Source where Link: ~Copyable {
     do {
       pacer = try Pacer(policy, cancellation)
       if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
+      sentPages = guest.sentPages
       if policy.postcopy == .afterPasses(0) { try waitForPermit(permit, events) }
       let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
       let rest = try sendLive(&guest, policy, permit, events)
@@ -136,6 +137,7 @@ extension Source where Link: ~Copyable {
     let memory = guest.memory
     let byteCount = try memory.residentPages().byteCount
     meter = RateMeter()
+    sentPages?.beginSending()
     try sendAllPages(of: memory, hints: { free.usable(guest.takeHints()) }) { (rate, leftOut) in
       guard let writes = watched?.rate else { return }
       events(

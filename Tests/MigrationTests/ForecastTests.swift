@@ -50,7 +50,8 @@ import Testing
   func limited() {
     let idle = WriteRate(seconds: 0.1, first: 0, second: 0)
     let forecast = MigrationForecast(
-      of: 2_000_000_000, writes: idle, linkBytesPerSecond: 1e9, policy: MigrationPolicy(mostBytesPerSecond: 500_000_000))
+      of: 2_000_000_000, writes: idle, linkBytesPerSecond: 1e9, policy: MigrationPolicy(mostBytesPerSecond: 500_000_000)
+    )
     #expect(forecast.seconds == 4 && forecast.fits)
   }
 
