@@ -1,4 +1,5 @@
 public import GuestRAM
+import LinuxIO
 
 /// The digest of what was sent last of each page: finds writes where the kernel cannot tell of them, such as those of
 /// another process.
@@ -20,6 +21,8 @@ public final class SentPages {
   private var digests: [[UInt64]]
   /// Before anything has been sent, what was seen last stands for it.
   private var isSending = false
+  /// How long the last look took, in seconds.
+  public private(set) var lookSeconds = 0.0
 
   /// - Parameter memory: what is moved, of whole 4 KiB pages.
   public init(_ memory: GuestMemory) {
@@ -33,6 +36,8 @@ public final class SentPages {
   ///
   /// What was given back to the host, or never used, holds zeros and is not read.
   public func takeWrites() throws(MigrationError) -> [GuestRange] {
+    let start = MonotonicClock.now
+    defer { lookSeconds = MigrationReport.seconds(since: start) }
     var writes: [GuestRange] = []
     for (region, place) in memory.regions.enumerated() {
       for offset in stride(from: 0, to: place.range.byteCount, by: Int(Self.stepByteCount)) {
