@@ -39,12 +39,17 @@ let libraries: [Target] = [
   module("Options"),
 ]
 
+/// What programs share and nobody else has a use for.
+let shared: [Target] = [
+  module("ReportPage")
+]
+
 let programs: [Target] = [
   program(
     "balloon-demo",
     uses: [
       "Balloon", "VirtioCore", "SimulatedGuest", "Migration", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO",
-      "Options",
+      "Options", "ReportPage",
     ]),
   program(
     "virtiokit",
@@ -85,12 +90,12 @@ let testTargets: [Target] = [
       "LinuxIO", "Support",
     ],
     resources: [.copy("Fixtures")]),
-  tests("BalloonDemoTests", uses: ["balloon-demo", "Options"]),
+  tests("BalloonDemoTests", uses: ["balloon-demo", "Options", "ReportPage"]),
 ]
 
 let package = Package(
   name: "VirtioKit",
   products: libraries.map { .library(name: $0.name, targets: [$0.name]) }
     + programs.map { .executable(name: $0.name, targets: [$0.name]) },
-  targets: [.systemLibrary(name: "CLinux")] + libraries + programs + testTargets
+  targets: [.systemLibrary(name: "CLinux")] + libraries + shared + programs + testTargets
 )
