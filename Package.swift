@@ -54,7 +54,8 @@ let programs: [Target] = [
   program(
     "virtiokit",
     uses: [
-      "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO", "Options",
+      "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "Migration", "GuestRAM", "DeviceState", "LinuxIO",
+      "Options", "ReportPage",
     ]),
 ]
 
@@ -81,7 +82,9 @@ let testTargets: [Target] = [
     resources: [.copy("Fixtures")]),
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
-  tests("VirtiokitTests", uses: ["virtiokit", "Balloon", "VirtioBlk", "VirtioNet", "LinuxIO", "Options"]),
+  tests(
+    "VirtiokitTests",
+    uses: ["virtiokit", "Balloon", "VirtioBlk", "VirtioNet", "Migration", "GuestRAM", "LinuxIO", "Options"]),
   tests("OptionsTests", uses: ["Options"]),
   tests(
     "SimulatedGuestTests",
