@@ -39,17 +39,23 @@ let libraries: [Target] = [
   module("Options"),
 ]
 
+/// What programs share and nobody else has a use for.
+let shared: [Target] = [
+  module("ReportPage")
+]
+
 let programs: [Target] = [
   program(
     "balloon-demo",
     uses: [
       "Balloon", "VirtioCore", "SimulatedGuest", "Migration", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO",
-      "Options",
+      "Options", "ReportPage",
     ]),
   program(
     "virtiokit",
     uses: [
-      "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO", "Options",
+      "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "Migration", "GuestRAM", "DeviceState", "LinuxIO",
+      "Options", "ReportPage",
     ]),
 ]
 
@@ -76,7 +82,9 @@ let testTargets: [Target] = [
     resources: [.copy("Fixtures")]),
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
-  tests("VirtiokitTests", uses: ["virtiokit", "Balloon", "VirtioBlk", "VirtioNet", "LinuxIO", "Options"]),
+  tests(
+    "VirtiokitTests",
+    uses: ["virtiokit", "Balloon", "VirtioBlk", "VirtioNet", "Migration", "GuestRAM", "LinuxIO", "Options"]),
   tests("OptionsTests", uses: ["Options"]),
   tests(
     "SimulatedGuestTests",
@@ -85,12 +93,12 @@ let testTargets: [Target] = [
       "LinuxIO", "Support",
     ],
     resources: [.copy("Fixtures")]),
-  tests("BalloonDemoTests", uses: ["balloon-demo", "Options"]),
+  tests("BalloonDemoTests", uses: ["balloon-demo", "Options", "ReportPage"]),
 ]
 
 let package = Package(
   name: "VirtioKit",
   products: libraries.map { .library(name: $0.name, targets: [$0.name]) }
     + programs.map { .executable(name: $0.name, targets: [$0.name]) },
-  targets: [.systemLibrary(name: "CLinux")] + libraries + programs + testTargets
+  targets: [.systemLibrary(name: "CLinux")] + libraries + shared + programs + testTargets
 )

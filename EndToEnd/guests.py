@@ -67,13 +67,14 @@ class Machine:
         self.folder, self.path = folder, os.path.join(folder, name)
         self.processes, self.backend = [], None
 
-    def boot(self, kernel, options, incoming=None):
+    def boot(self, kernel, options, incoming=None, memory_file=None):
         """Starts QEMU with the kernel of a folder. `options`: what a device takes of them."""
+        backend = f"file,mem-path={memory_file}" if memory_file else "memfd"
         os.mkfifo(self.path + ".keys")
         self.keys = open(self.path + ".keys", "r+b", buffering=0)
         command = [
             "qemu-system-x86_64", "-machine", "q35,accel=tcg,memory-backend=ram", "-cpu", "max", "-smp", "1", "-m", MEMORY,
-            "-object", f"memory-backend-memfd,id=ram,size={MEMORY},share=on", "-nodefaults", "-no-user-config",
+            "-object", f"memory-backend-{backend},id=ram,size={MEMORY},share=on", "-nodefaults", "-no-user-config",
             "-display", "none", "-no-reboot", "-serial", "stdio", "-qmp", f"unix:{self.path}.qmp,server=on,wait=off",
             "-kernel", glob.glob(kernel + "/boot/vmlinuz-*")[0], "-initrd", os.path.join(self.folder, "initrd"),
             # Else the guest zeroes each page before the device writes to it, and so marks it dirty itself.

@@ -24,8 +24,8 @@ public struct UnixSocket: ~Copyable, Sendable {
     return UnixSocket(owning: descriptor)
   }
 
-  /// Two sockets that are connected to each other.
-  public struct Pair: ~Copyable, Sendable {
+  /// Two sockets that are connected to each other; each can be let go of by itself.
+  @frozen public struct Pair: ~Copyable, Sendable {
     public let first: UnixSocket
     public let second: UnixSocket
   }

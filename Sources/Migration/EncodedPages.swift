@@ -60,7 +60,8 @@ struct EncodedPages {
 
   /// Encodes the pages of a frame.
   static func encode(
-    _ frame: PageFrame, of memory: GuestMemory, by codec: inout PageCodec, in room: inout [UInt8]
+    _ frame: PageFrame, of memory: GuestMemory, by codec: inout PageCodec, in room: inout [UInt8],
+    noting sent: SentPages? = nil
   ) throws(MigrationError) -> [UInt8] {
     var head = WireWriter()
     head.append(frame.runs.first?.start.rawValue ?? 0)
@@ -69,10 +70,12 @@ struct EncodedPages {
     var position = headByteCount
     // A copy, because the guest may write the page while it is looked at.
     var page = [UInt8](repeating: 0, count: pageByteCount)
+    var digests: [UInt64] = []
     for run in frame.runs {
       for number in 0..<UInt64(run.pageCount) {
         let address = GuestAddress(run.start.rawValue + number * GuestPage.byteCount)
         try inGuestMemory { () throws(GuestMemoryError) in try memory.read(into: &page, at: address) }
+        if sent != nil { digests.append(GuestMemory.digest(of: page)) }
         let start = position + pageHeadByteCount
         var span = room.mutableSpan
         let encoded = codec.encode(
@@ -83,6 +86,7 @@ struct EncodedPages {
         position = start + encoded.byteCount
       }
     }
+    sent?.note(digests, of: frame.runs)
     return Array(room[..<position])
   }
 }
@@ -108,8 +112,10 @@ final class PageEncoder {
   }
 
   /// - Parameter linkSpeed: bytes a second, as last measured; 0 when that is not known yet.
-  func payload(of frame: PageFrame, _ memory: GuestMemory, linkSpeed: UInt64) throws(MigrationError) -> [UInt8] {
+  func payload(
+    of frame: PageFrame, _ memory: GuestMemory, linkSpeed: UInt64, noting sent: SentPages? = nil
+  ) throws(MigrationError) -> [UInt8] {
     codec.linkSpeed = linkSpeed
-    return try EncodedPages.encode(frame, of: memory, by: &codec, in: &room)
+    return try EncodedPages.encode(frame, of: memory, by: &codec, in: &room, noting: sent)
   }
 }

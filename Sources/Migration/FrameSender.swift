@@ -54,7 +54,7 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
 
   /// Sends a frame of page data straight from guest memory, or from where it has been copied.
   mutating func sendPages(
-    _ pages: PageFrame, of memory: GuestMemory, through stage: PageStage? = nil
+    _ pages: PageFrame, of memory: GuestMemory, through stage: PageStage? = nil, noting sent: SentPages? = nil
   ) throws(MigrationError) {
     var (holder, buffers) = (memory, pages.buffers)
     var start: GuestAddress?
@@ -62,7 +62,7 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
       let copy = try stage.take(pages, of: memory)
       (holder, buffers, start) = (stage.memory, [copy], copy.address)
     }
-    let payload = try pages.payload(holder, staged: start)
+    let payload = try pages.payload(holder, staged: start, noting: sent)
     try send(Frame(kind: .pages, payload: payload, dataByteCount: pages.byteCount))
     try sendData(buffers, of: holder)
   }

@@ -4,6 +4,9 @@ public import GuestRAM
 public protocol LiveGuest: ~Copyable {
   /// The guest's memory; the same for the whole move.
   var memory: GuestMemory { get }
+  /// Where the engine notes what it sends, for a guest that finds writes by comparing its memory with that; nil, unless
+  /// said otherwise, for one that is told of them.
+  var sentPages: SentPages? { get }
 
   /// From the return on, all that anybody writes to memory is found by `takeWrites`.
   mutating func beginTracking() throws(MigrationError)
@@ -28,6 +31,9 @@ public protocol LiveGuest: ~Copyable {
   /// Stops the guest and its devices, and returns what they have to be restored from. From the return on nobody writes
   /// memory, until `resume`. That is called after an error too, as the guest may have been stopped in part.
   mutating func pause() throws(MigrationError) -> [UInt8]
+  /// What it takes to stop the guest beside sending its last pages, in seconds, as far as that is known; 0 unless said
+  /// otherwise. It counts as time that the guest stands still.
+  var pauseSeconds: Double { get }
   /// Lets a guest that is paused, or was to be, run on here: it could not be moved.
   mutating func resume()
   /// Lets the guest run for so much of the time only, 1 being all of it, so that it writes less. A guest that could
@@ -36,6 +42,8 @@ public protocol LiveGuest: ~Copyable {
 }
 
 extension LiveGuest where Self: ~Copyable {
+  public var sentPages: SentPages? { nil }
+  public var pauseSeconds: Double { 0 }
   public mutating func beginHints() {}
   public mutating func takeHints() -> [GuestRange] { [] }
   public mutating func endHints() {}

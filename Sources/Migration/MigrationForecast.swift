@@ -26,28 +26,33 @@ public struct MigrationForecast: Equatable, Sendable {
   /// - Parameters:
   ///   - byteCount: what has to be sent at least: memory with something in it.
   ///   - linkBytesPerSecond: what the connection takes, measured.
+  ///   - pauseSeconds: what it takes to stop the guest, whatever is left to send.
   public init(
-    of byteCount: UInt64, writes: WriteRate, linkBytesPerSecond: Double, policy: MigrationPolicy
+    of byteCount: UInt64, writes: WriteRate, linkBytesPerSecond: Double, policy: MigrationPolicy,
+    pauseSeconds: Double = 0
   ) {
     // Of no number at all the greater is the other.
-    let rate = min(max(0, linkBytesPerSecond), policy.mostBytesPerSecond.map(Double.init) ?? .infinity)
-    let limit = max(0, policy.downtimeLimit.inSeconds)
+    let rate = min(max(0, linkBytesPerSecond), policy.mostBytesPerSecond.map { Double($0) } ?? .infinity)
+    let limit = max(0, policy.downtimeLimit.inSeconds - pauseSeconds)
     let course = Course(Double(byteCount), writes, rate, limit, policy.passLimit)
-    (seconds, downtimeSeconds, passCount) = (course.seconds, course.downtime, course.passCount)
-    fits = course.downtime <= limit
+    (seconds, passCount) = (course.seconds + pauseSeconds, course.passCount)
+    downtimeSeconds = course.downtime + pauseSeconds
+    // No connection helps against a pause that is too long by itself.
+    fits = downtimeSeconds <= max(0, policy.downtimeLimit.inSeconds)
     guard !fits else {
       let half = Course(Double(byteCount) / 2, writes, rate, limit, policy.passLimit)
       levers = [.balloon(secondsForHalf: max(0, course.seconds - half.seconds))]
       return
     }
     func wouldFit(_ writes: WriteRate, _ rate: Double) -> Bool {
-      Course(Double(byteCount), writes, rate, limit, policy.passLimit).downtime <= limit
+      pauseSeconds <= policy.downtimeLimit.inSeconds
+        && Course(Double(byteCount), writes, rate, limit, policy.passLimit).downtime <= limit
     }
     var found: [Lever] = []
     if let factor = Self.least(in: 1...1024, where: { wouldFit(writes, rate * $0) }) {
       found.append(.bandwidth(bytesPerSecond: rate * factor))
     }
-    found.append(.downtime(seconds: course.downtime))
+    found.append(.downtime(seconds: downtimeSeconds))
     if let divisor = Self.least(in: 1...100, where: { wouldFit(writes.slowed(to: 1 / $0), rate) }) {
       found.append(.slowDown(share: 1 / divisor))
     }

@@ -91,16 +91,18 @@ struct Convergence {
   private var remaining = UInt64.max
   private var stallCount = 0
   private(set) var share = 1.0
+  /// What it takes to stop the guest, whatever is left to send.
+  var pauseSeconds = 0.0
 
   init(_ policy: MigrationPolicy) {
     self.policy = policy
   }
 
-  /// How long it would take to send so many bytes.
+  /// How long the guest would stand still for sending so many bytes.
   func expectedSeconds(for byteCount: UInt64) -> Double {
-    if byteCount == 0 { return 0 }
+    if byteCount == 0 { return pauseSeconds }
     let rate = policy.switchoverBytesPerSecond.map { Double($0) } ?? rate
-    return rate > 0 ? Double(byteCount) / rate : .infinity
+    return rate > 0 ? pauseSeconds + Double(byteCount) / rate : .infinity
   }
 
   /// What to tell people about a guest that writes too fast.

@@ -21,7 +21,10 @@ struct PageFrame {
   /// - Parameters:
   ///   - memory: what holds the pages' data.
   ///   - stage: where it holds them, one after another; nil for their own places.
-  func payload(_ memory: GuestMemory, staged stage: GuestAddress? = nil) throws(MigrationError) -> [UInt8] {
+  ///   - sent: told what goes.
+  func payload(
+    _ memory: GuestMemory, staged stage: GuestAddress? = nil, noting sent: SentPages? = nil
+  ) throws(MigrationError) -> [UInt8] {
     guard let start = runs.first?.start else { return [] }
     var digests: [UInt64] = []
     digests.reserveCapacity(byteCount / Int(GuestPage.byteCount))
@@ -29,6 +32,7 @@ struct PageFrame {
     for range in ranges {
       try inGuestMemory { () throws(GuestMemoryError) in try memory.appendPageDigests(of: range, to: &digests) }
     }
+    sent?.note(digests, of: runs)
     var list = WireWriter()
     for digest in digests { list.append(digest) }
     var writer = WireWriter()

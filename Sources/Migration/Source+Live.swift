@@ -29,6 +29,7 @@ extension Source where Link: ~Copyable {
     do {
       pacer = try Pacer(policy, cancellation)
       if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
+      sentPages = guest.sentPages
       if policy.postcopy == .afterPasses(0) { try waitForPermit(permit, events) }
       let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
       let rest = try sendLive(&guest, policy, permit, events)
@@ -88,8 +89,11 @@ extension Source where Link: ~Copyable {
     try guest.beginTracking()
     try sendFirst(&guest, policy, events)
     while true {
-      let writes = try guest.takeWrites()
       let (sent, seconds) = meter.lap()
+      let writes = try guest.takeWrites()
+      // What it takes to find them says nothing of the connection.
+      _ = meter.lap()
+      convergence.pauseSeconds = guest.pauseSeconds
       let step = convergence.next(sentByteCount: sent, seconds: seconds, remaining: writes.byteCount)
       report.passes.append(
         MigrationReport.Pass(
@@ -133,15 +137,16 @@ extension Source where Link: ~Copyable {
     defer { guest.endHints() }
     let watched = policy.forecasts ? try measureWrites(of: &guest) : nil
     let free = FreePages(written: watched?.ranges ?? [])
-    let memory = guest.memory
+    let (memory, pauseSeconds) = (guest.memory, guest.pauseSeconds)
     let byteCount = try memory.residentPages().byteCount
     meter = RateMeter()
+    sentPages?.beginSending()
     try sendAllPages(of: memory, hints: { free.usable(guest.takeHints()) }) { (rate, leftOut) in
       guard let writes = watched?.rate else { return }
-      events(
-        .forecast(
-          MigrationForecast(
-            of: byteCount - min(leftOut, byteCount), writes: writes, linkBytesPerSecond: rate, policy: policy)))
+      let forecast = MigrationForecast(
+        of: byteCount - min(leftOut, byteCount), writes: writes, linkBytesPerSecond: rate, policy: policy,
+        pauseSeconds: pauseSeconds)
+      events(.forecast(forecast))
     }
   }
 

@@ -66,7 +66,10 @@ extension Source where Link: ~Copyable {
     let runs = try sweep.next()
     if !runs.isEmpty { try stream.send(.plan, PageRun.payload(runs)) }
     report.count(runs)
-    if let encoder { for run in runs where run.isZero { encoder.forget(run) } }
+    for run in runs where run.isZero {
+      encoder?.forget(run)
+      sentPages?.noteZeros(run)
+    }
     return runs
   }
 
@@ -84,14 +87,15 @@ extension Source where Link: ~Copyable {
 
   private mutating func sendFrame(_ frame: PageFrame, of memory: GuestMemory) throws(MigrationError) {
     if let encoder {
-      let payload = try encoder.payload(of: frame, memory, linkSpeed: min(meter.linkSpeed, pacer.mostBytesPerSecond))
+      let payload = try encoder.payload(
+        of: frame, memory, linkSpeed: min(meter.linkSpeed, pacer.mostBytesPerSecond), noting: sentPages)
       try pacer.wait(toSend: payload.count)
       let start = MonotonicClock.now
       try stream.send(.encoded, payload)
       meter.noteLink(payload.count, since: start)
     } else {
       try pacer.wait(toSend: frame.byteCount)
-      try stream.sender.sendPages(frame, of: memory, through: pacer.stage)
+      try stream.sender.sendPages(frame, of: memory, through: pacer.stage, noting: sentPages)
     }
     meter.add(frame.byteCount)
   }

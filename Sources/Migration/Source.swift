@@ -25,6 +25,8 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
   var encoder: PageEncoder?
   /// Pages that the guest has named as free and that have not been sent: they stay zero at the destination.
   var leftOut: [GuestRange] = []
+  /// Told what goes, for a guest whose writes are found by comparing.
+  var sentPages: SentPages?
   /// Whether it has been told that the guest could be stopped, and is not.
   var hasWaited = false
 

@@ -3,6 +3,8 @@ enum JSON: CustomStringConvertible {
   case null
   case bool(Bool)
   case number(UInt64)
+  /// Printed as null when it is no number, or infinite.
+  case real(Double)
   case text(String)
   case array([JSON])
   case object([(String, JSON)])
@@ -12,6 +14,7 @@ enum JSON: CustomStringConvertible {
     case .null: "null"
     case .bool(let value): "\(value)"
     case .number(let value): "\(value)"
+    case .real(let value): value.isFinite ? "\(value)" : "null"
     case .text(let value): Self.quoted(value)
     case .array(let values): "[" + values.map(\.description).joined(separator: ", ") + "]"
     case .object(let members):

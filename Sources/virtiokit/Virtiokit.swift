@@ -8,6 +8,7 @@ enum Virtiokit {
     case balloon(BalloonCommand)
     case blk(BlkCommand)
     case net(NetCommand)
+    case migrate(MigrateCommand)
     case control(ControlCommand)
   }
 
@@ -15,15 +16,16 @@ enum Virtiokit {
   static let version = "0.1.0"
 
   private static let program = Program<Action>(
-    name: "virtiokit", summary: "Serves virtio devices to virtual machines.", version: version,
+    name: "virtiokit", summary: "Serves virtio devices to virtual machines, and moves them.", version: version,
     commands: [
       .init(BalloonCommand.self) { .balloon($0) },
       .init(BlkCommand.self) { .blk($0) },
       .init(NetCommand.self) { .net($0) },
+      .init(MigrateCommand.self) { .migrate($0) },
       .init(ControlCommand.self) { .control($0) },
     ])
 
-  /// Exits with 0 when all went well, 1 when something failed, 2 when the command line makes no sense.
+  /// Exits with 0 when all went well, 1 when something failed (some commands tell more apart), 2 when the command line makes no sense.
   static func main() {
     do throws(OptionError) {
       switch try program.parse(Array(CommandLine.arguments.dropFirst())) {
@@ -42,11 +44,12 @@ enum Virtiokit {
       case .balloon(let command): try command.run()
       case .blk(let command): try command.run()
       case .net(let command): try command.run()
+      case .migrate(let command): try command.run()
       case .control(let command): try command.run()
       }
     } catch {
       Terminal.complain("\(error)")
-      exit(1)
+      exit((error as? any FailureWithStatus)?.exitStatus ?? 1)
     }
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import ReportPage
 import Testing
 
 @testable import balloon_demo

@@ -18,6 +18,15 @@ import Testing
     #expect(other.next(sentByteCount: 1_000_000_000, seconds: 1, remaining: 100_000_000) == .stop)
   }
 
+  @Test("what it takes to stop the guest, whatever is left, counts against the limit")
+  func pause() {
+    for (pause, step) in [(0.089, Convergence.Step.stop), (0.091, .pass(share: 1))] {
+      var convergence = Convergence(policy(100))
+      convergence.pauseSeconds = pause
+      #expect(convergence.next(sentByteCount: 1_000_000_000, seconds: 1, remaining: 10_000_000) == step)
+    }
+  }
+
   @Test("a rate follows the passes, and one too short to measure does not change it")
   func rate() {
     var convergence = Convergence(policy(0))

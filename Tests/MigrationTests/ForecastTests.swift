@@ -46,6 +46,27 @@ import Testing
     #expect(forecast.levers == [.balloon(secondsForHalf: 1)])
   }
 
+  @Test("the policy's limit counts where the connection takes more")
+  func limited() {
+    let idle = WriteRate(seconds: 0.1, first: 0, second: 0)
+    let forecast = MigrationForecast(
+      of: 2_000_000_000, writes: idle, linkBytesPerSecond: 1e9, policy: MigrationPolicy(mostBytesPerSecond: 500_000_000)
+    )
+    #expect(forecast.seconds == 4 && forecast.fits)
+  }
+
+  @Test("what it takes to stop the guest counts as downtime, and no connection helps against it")
+  func pause() {
+    let idle = WriteRate(seconds: 0.1, first: 0, second: 0)
+    func forecast(_ pause: Double) -> MigrationForecast {
+      MigrationForecast(
+        of: 1_000_000_000, writes: idle, linkBytesPerSecond: 1e9, policy: MigrationPolicy(downtimeLimit: .seconds(1)),
+        pauseSeconds: pause)
+    }
+    #expect(forecast(0.5).fits && forecast(0.5).downtimeSeconds == 0.5 && forecast(0.5).seconds == 1.5)
+    #expect(!forecast(2).fits && forecast(2).levers == [.downtime(seconds: 2)])
+  }
+
   @Test("a guest that always writes new pages leaves a share of each pass: 1/10, 1/100, …")
   func geometric() {
     let writes = WriteRate(seconds: 0.1, first: 1e7, second: 4e7)

@@ -4,7 +4,7 @@ import Support
 
 @testable import Migration
 
-/// A guest whose memory a thread of its own writes all the time, with the kernel to tell what it has written.
+/// A guest whose memory a thread of its own writes all the time. The kernel tells what it has written, or comparing does.
 final class WritingGuest: LiveGuest {
   static let regions = [pages(0, 512), pages(0x40000, 300)]
 
@@ -18,7 +18,8 @@ final class WritingGuest: LiveGuest {
   }
 
   let memory: GuestMemory
-  private let method: WriteTracker.Method
+  let sentPages: SentPages?
+  private let method: WriteTracker.Method?
   private let desk: Monitor<Desk>
   private let forWriter: WakeUp
   private let forMover: WakeUp
@@ -26,11 +27,13 @@ final class WritingGuest: LiveGuest {
   private var writer: Thread?
   private(set) var share = 1.0
 
-  init(_ method: WriteTracker.Method, seed: UInt64) throws {
+  /// - Parameter method: nil to compare.
+  init(_ method: WriteTracker.Method?, seed: UInt64) throws {
     let memory = try GuestMemory(
       regions: Self.regions.map { try MemoryRegion(memoryFile: $0.byteCount, start: $0.start) })
     self.memory = memory
     self.method = method
+    sentPages = method == nil ? SentPages(memory) : nil
     let desk = Monitor(Desk())
     let forWriter = WakeUp()
     let forMover = WakeUp()
@@ -97,10 +100,15 @@ final class WritingGuest: LiveGuest {
   // MARK: - The engine
 
   func beginTracking() throws(MigrationError) {
+    guard let method else {
+      _ = try sentPages?.takeWrites()
+      return
+    }
     tracker = try inGuestMemory { () throws(GuestMemoryError) in try WriteTracker(memory, method: method) }
   }
 
   func takeWrites() throws(MigrationError) -> [GuestRange] {
+    if let sentPages { return try sentPages.takeWrites() }
     var ranges: [GuestRange] = []
     try inGuestMemory { () throws(GuestMemoryError) in try tracker?.collect { ranges.append($0) } }
     return ranges

@@ -1,20 +1,30 @@
 import Foundation
 
 /// A plot as SVG text: points joined by lines, or bars.
-struct Plot {
-  enum Style {
+public struct Plot {
+  public enum Style: Sendable {
     case bars, line
   }
 
   private static let (width, height, left, bottom) = (420.0, 200.0, 56.0, 28.0)
 
-  let title: String
-  /// What the horizontal axis counts, and the vertical one.
-  let axes: (x: String, y: String)
-  let style: Style
-  let points: [(x: Double, y: Double)]
+  private let title: String
+  private let axes: (x: String, y: String)
+  private let style: Style
+  private let points: [(x: Double, y: Double)]
 
-  var svg: String {
+  /// - Parameters:
+  ///   - axes: what the horizontal axis counts, and the vertical one.
+  ///   - points: numbers that are none, and infinite ones, are shown as 0.
+  public init(title: String, axes: (x: String, y: String), style: Style, points: [(x: Double, y: Double)]) {
+    self.title = title
+    self.axes = axes
+    self.style = style
+    self.points = points.map { ($0.x.isFinite ? $0.x : 0, $0.y.isFinite ? $0.y : 0) }
+  }
+
+  /// A figure with its caption, for a page of `ReportPage`.
+  public var svg: String {
     let marks = style == .bars ? bars : line
     return """
       <figure><figcaption>\(title), \(axes.y)</figcaption>

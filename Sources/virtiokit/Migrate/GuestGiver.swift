@@ -1,0 +1,242 @@
+import GuestRAM
+import LinuxIO
+import Migration
+import Options
+
+/// The side of `virtiokit migrate` that gives a guest away.
+struct GuestGiver {
+  private let command: MigrateCommand
+  private let machine: QemuMachine
+  private let cancellation: Cancellation
+  private let narrator: Narrator
+
+  init(_ command: MigrateCommand, _ machine: QemuMachine, _ cancellation: Cancellation) {
+    self.command = command
+    self.machine = machine
+    self.cancellation = cancellation
+    narrator = Narrator(isQuiet: command.asJSON)
+  }
+
+  /// - Parameter address: nil to forecast without a connection.
+  func run(to address: MigrationAddress?) throws {
+    let status = try machine.status
+    if let advice = Self.advice(on: status) { throw MoveFailure.unsuitable(status: status.name, advice: advice) }
+    let memory = try QemuMemory(of: machine).map()
+    var record = MoveRecord(
+      memory: memory.byteCount, resident: try memory.residentByteCount(), qemu: try machine.version,
+      machine: try machine.machineType, wasRunning: status.isRunning)
+    narrator.say(record.opening)
+    do {
+      if !command.forecasts { try shrink(&record, memory) }
+      try move(to: address, memory, &record)
+    } catch {
+      let failure = asFailure(error, record)
+      record.failure = failure.exitStatus == 4 ? nil : "\(failure)"
+      try publish(record)
+      throw failure
+    }
+    guard record.report != nil else { return try publish(record) }
+    narrator.say(record.summary)
+    try publish(record)
+    if command.quits { endSource() }
+  }
+
+  private static func advice(on status: QemuMachine.Status) -> String? {
+    switch status.name {
+    case "running", "paused", "prelaunch", "suspended": nil
+    case "inmigrate": "it waits for a guest and has none; --receive takes one into it"
+    case "postmigrate": "its guest has been saved or moved; if it is nowhere else, QEMU's command cont lets it run on"
+    default: "its guest is in no state to be moved"
+    }
+  }
+
+  private func move(to address: MigrationAddress?, _ memory: GuestMemory, _ record: inout MoveRecord) throws {
+    guard let address else { return try forecast(memory, &record) }
+    try machine.ignoreSharedMemory()
+    narrator.progress("connecting to \(address)")
+    let (narrator, resident) = (narrator, record.resident)
+    let link = WatchedLink(try MigrationLink.connect(to: address, within: command.timeout, unless: cancellation)) {
+      narrator.progress("\(Amount.bytes($0)) sent; \(Amount.bytes(resident)) were there at first")
+    }
+    let source = Source(link, producer: "virtiokit \(Virtiokit.version)", timeLimit: command.timeout)
+    let orders = QemuState.Orders(runs: record.wasRunning, balloonBytes: record.balloon?.before ?? 0)
+    var guest = QemuGuest(machine, memory: memory, orders: orders)
+    do {
+      record.report = try command.pausesFirst ? moveStopped(source, &guest, record) : moveLive(source, &guest, &record)
+    } catch {
+      narrator.clear()
+      if case .outcomeUnknown = error { throw MoveFailure.unknown(error) }
+      if command.forecasts, error == .cancelled { return try judge(record.forecast) }
+      if let failure = guest.failureToResume {
+        throw MoveFailure.notMoved(error, remark: "and it does not run on here: \(failure)")
+      }
+      throw error
+    }
+    narrator.clear()
+  }
+
+  /// What has to be the same on both sides.
+  private func notes(_ record: MoveRecord) -> [GuestDescription.Note] {
+    [.init(name: MoveNote.kind, text: "qemu"), .init(name: MoveNote.machine, text: record.machine)]
+  }
+
+  private func moveStopped(
+    _ source: consuming Source<WatchedLink>, _ guest: inout QemuGuest, _ record: MoveRecord
+  ) throws(MigrationError) -> MigrationReport {
+    do {
+      let state = try guest.pause()
+      return try source.move(
+        guest.memory, state: state, notes: notes(record), pausedAt: guest.pausedAt, verifies: command.verifies)
+    } catch {
+      if error.sourceMayRun { guest.resume() }
+      throw error
+    }
+  }
+
+  private func moveLive(
+    _ source: consuming Source<WatchedLink>, _ guest: inout QemuGuest, _ record: inout MoveRecord
+  ) throws(MigrationError) -> MigrationReport {
+    var forecast: MigrationForecast?
+    // Called off as soon as it is known, or as soon as the guest turns out to be too small to know.
+    defer { record.forecast = forecast }
+    return try source.move(&guest, policy: command.policy, notes: notes(record), unless: cancellation) { (event) in
+      switch event {
+      case .forecast(let told): forecast = told
+      default: break
+      }
+      if !command.forecasts || forecast != nil { narrator.say(event.line) }
+      if command.forecasts { cancellation.cancel() }
+    }
+  }
+
+  // MARK: - Before it
+
+  private func shrink(_ record: inout MoveRecord, _ memory: GuestMemory) throws {
+    guard let wish = command.balloon else { return }
+    let balloon = QemuBalloon(machine: machine)
+    guard let before = try balloon.size else {
+      return narrator.say("The guest has no balloon (-device virtio-balloon-pci): it is moved as it is.")
+    }
+    guard record.wasRunning else { return narrator.say("The guest is paused, so it cannot shrink.") }
+    let asked: UInt64
+    switch wish {
+    case .size(let size): asked = min(size.bytes, before)
+    case .auto: asked = try balloon.sizeEnough(unless: cancellation) ?? before
+    }
+    narrator.progress("waiting until the guest has shrunk to \(Amount.bytes(asked))")
+    let start = MonotonicClock.now
+    // Noted first, so that it gets its memory back whatever happens.
+    record.balloon = MoveRecord.Balloon(
+      before: before, asked: asked, after: before, seconds: 0, residentBefore: record.resident)
+    record.balloon?.after = try balloon.shrink(to: asked, unless: cancellation)
+    record.balloon?.seconds = Double(MonotonicClock.now - start) / 1e9
+    record.resident = try memory.residentByteCount()
+    if let balloon = record.balloon { narrator.say(balloon.line(now: record.resident)) }
+  }
+
+  /// What a move over a connection would be like that is as fast as was said.
+  private func forecast(_ memory: GuestMemory, _ record: inout MoveRecord) throws {
+    let pages = SentPages(memory)
+    _ = try pages.takeWrites()
+    let start = MonotonicClock.now
+    func written(within seconds: Double) throws -> Double {
+      try cancellation.wait(.seconds(seconds))
+      return try Double(pages.takeWrites().reduce(0) { $0 + $1.byteCount })
+    }
+    let first = try written(within: 0.1)
+    // To look takes its time too.
+    let seconds = Double(MonotonicClock.now - start) / 1e9
+    let writes = WriteRate(seconds: seconds, first: first, second: try written(within: 4 * seconds))
+    let forecast = MigrationForecast(
+      of: record.resident, writes: writes, linkBytesPerSecond: Double(command.bandwidth?.bytes ?? 0),
+      policy: command.policy, pauseSeconds: pages.lookSeconds + QemuGuest.stateSeconds)
+    record.forecast = forecast
+    narrator.say(MigrationEvent.forecast(forecast).line)
+    try judge(forecast)
+  }
+
+  private func judge(_ forecast: MigrationForecast?) throws {
+    guard let forecast else { throw MoveFailure.tooSmallToTell }
+    if !forecast.fits { throw MoveFailure.doesNotFit }
+  }
+
+  // MARK: - After it
+
+  private func asFailure(_ error: any Error, _ record: MoveRecord) -> MoveFailure {
+    if let failure = error as? MoveFailure, failure.exitStatus != 1 { return failure }
+    var remark = record.wasRunning ? "the guest runs on here" : "the guest is still here"
+    if let balloon = record.balloon {
+      do throws(QmpError) {
+        try QemuBalloon(machine: machine).set(balloon.before)
+        remark += " and gets its memory back"
+      } catch {
+        remark += ", but does not get its memory back: \(error)"
+      }
+    }
+    return error as? MoveFailure ?? .notMoved(error, remark: remark)
+  }
+
+  private func endSource() {
+    do throws(QmpError) {
+      try machine.quit()
+    } catch {
+      // The guest has been moved, whatever becomes of what it has left.
+      Terminal.complain("the QEMU that the guest has left does not end: \(error)")
+    }
+  }
+
+  private func publish(_ record: MoveRecord) throws {
+    if command.asJSON { Terminal.write("\(record.json)\n") }
+    guard let path = command.report else { return }
+    let file = try FileDescriptor.open(path, for: .writing, creating: .emptied)
+    try file.writeAll(Array(MovePage(record: record).html.utf8))
+  }
+}
+
+/// What both sides of a move have to agree on, by name.
+enum MoveNote {
+  static let kind = "kind"
+  static let machine = "machine"
+}
+
+extension MoveRecord {
+  fileprivate var opening: String {
+    """
+    A guest of QEMU \(qemu) (\(machine)), \(wasRunning ? "running" : "paused"), with \(Amount.bytes(memory)) of \
+    memory; the host has \(Amount.bytes(resident)) behind it.
+    """
+  }
+}
+
+extension MoveRecord.Balloon {
+  fileprivate func line(now resident: UInt64) -> String {
+    let back = residentBefore > resident ? "\(Amount.bytes(residentBefore - resident)) came back" : "nothing came back"
+    return """
+      Its balloon left it \(Amount.bytes(after)), asked for \(Amount.bytes(asked)), in \(Amount.seconds(seconds)); \
+      \(back).
+      """
+  }
+}
+
+extension MigrationEvent {
+  /// The event as a line.
+  var line: String {
+    switch self {
+    case .forecast(let forecast):
+      """
+      Expected: \(Amount.seconds(forecast.seconds)) in \(forecast.passCount) passes, stopped for \
+      \(Amount.seconds(forecast.downtimeSeconds))\(forecast.fits ? "" : ", which is too long"). What would help: \
+      \(forecast.levers.map(\.advice).joined(separator: "; or ")).
+      """
+    case .pass(let number, let pass):
+      """
+      Pass \(number): \(Amount.bytes(pass.sentByteCount)) in \(Amount.seconds(pass.seconds)); \
+      \(Amount.bytes(pass.remainingByteCount)) were written meanwhile\
+      \(pass.share < 1 ? "; slowed down to \(Int(pass.share * 100)) %" : "").
+      """
+    case .stopping: "The guest stands still for the rest."
+    case .waiting: "The guest could be stopped now."
+    case .left: "The guest runs there, and the rest of its memory follows."
+    }
+  }
+}

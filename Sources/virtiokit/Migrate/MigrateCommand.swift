@@ -1,0 +1,165 @@
+import LinuxIO
+import Migration
+import Options
+
+/// `virtiokit migrate`
+struct MigrateCommand: Command {
+  static let name = "migrate"
+  static let summary = "Moves a running QEMU guest, takes one, or tells what a move would be like."
+  static let discussion = """
+    The guest's memory has to be a shared file: -machine …,memory-backend=ram -object \
+    memory-backend-file,id=ram,size=SIZE,share=on,mem-path=/dev/shm/NAME. It goes over our connection, without what the \
+    guest never used and what its balloon has given back; the state of its processors and devices comes from QEMU \
+    itself, and takes less than one MiB.
+
+    The destination is a QEMU with the same machine and devices, a memory file of its own and -incoming defer. Start \
+    virtiokit migrate --receive beside it first. A source that fails or only asks for a forecast costs it nothing: it \
+    waits for the next one.
+
+    One side runs the guest, whatever fails. Exit status: 0 it has been moved; 1 it has not, and is where it was; 2 \
+    the command line makes no sense; 3 the guest was given away and nobody said that it arrived: it is paused here, and \
+    must not be resumed before it is certain that it does not run there; 4 a forecast says that it will not fit.
+    """
+  static let examples = [
+    Example("--receive tcp:0.0.0.0:4444 --qemu /run/there.qmp", "Take a guest, where a QEMU waits for it."),
+    Example("--to tcp:host2:4444 --qemu /run/here.qmp --balloon auto", "Shrink the guest, and move it while it runs."),
+    Example(
+      "--to tcp:host2:4444 --qemu /run/here.qmp --downtime-limit 50ms --slow-down",
+      "Slow it down if it writes too fast."),
+    Example("--forecast --to tcp:host2:4444 --qemu /run/here.qmp", "Measure guest and connection, and move nothing."),
+    Example("--forecast --bandwidth 100M --qemu /run/here.qmp", "The same for a connection that is not there yet."),
+  ]
+
+  var qemu = ""
+  var to: String?
+  var receive: String?
+  var forecasts = false
+  var balloon: BalloonWish?
+  var downtimeLimit = Duration.milliseconds(300)
+  var bandwidth: ByteCount?
+  var slowsDown = false
+  var stopsAnyway = false
+  var compresses = false
+  var pausesFirst = false
+  var verifies = false
+  var quits = false
+  var report: String?
+  var asJSON = false
+  var timeout = Duration.seconds(30)
+
+  mutating func declare(in options: inout OptionTable) {
+    options.required("qemu", &qemu, "QEMU's control socket: its -qmp unix:PATH,server=on,wait=off", placeholder: "PATH")
+    options.value(
+      "to", &to, "give the guest away: tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:NUMBER", placeholder: "ADDRESS")
+    options.value("receive", &receive, "take a guest; likewise", placeholder: "ADDRESS")
+    options.flag("forecast", &forecasts, "only tell how long a move would take, and what would help")
+    options.value("balloon", &balloon, "ask the guest to keep this much while it is moved; auto: what it needs")
+    options.value("downtime-limit", &downtimeLimit, "how long the guest may stand still for its last pages")
+    options.value("bandwidth", &bandwidth, "the most bytes a second while it runs")
+    options.flag("slow-down", &slowsDown, "slow the guest down, step by step, if it writes too fast")
+    options.flag("stop-anyway", &stopsAnyway, "stop a guest that still writes too fast, for however long that takes")
+    options.flag("compress", &compresses, "compress pages, and send what has changed of them, as far as that is faster")
+    options.flag("pause-first", &pausesFirst, "stop the guest first, and move it as it stands")
+    options.flag("verify", &verifies, "compare the memory on both sides, page by page, while the guest stands still")
+    options.flag("quit", &quits, "end the QEMU that the guest has left")
+    options.value("report", &report, "write a page with plots, which opens without a network", placeholder: "FILE")
+    options.flag("json", &asJSON, "print one JSON object at the end, and nothing else")
+    options.value("timeout", &timeout, "how long the other side may take for each answer")
+  }
+
+  func validate() throws(OptionError) {
+    try SocketOptions.check(qemu, of: "--qemu")
+    _ = try (Self.address(to, of: "--to"), Self.address(receive, of: "--receive"))
+    if let receive { try checkReceiving(at: receive) }
+    if to == nil, receive == nil, !forecasts { throw .missingOption("--to", placeholder: "ADDRESS") }
+    if forecasts, to == nil, bandwidth == nil { throw .missingOption("--bandwidth", placeholder: "SIZE") }
+    if let balloon, forecasts {
+      throw .rejected(
+        option: "--balloon", value: balloon.optionText,
+        reason: "a forecast changes nothing, and tells what it would save")
+    }
+    if let to, pausesFirst { try checkPausing(before: to) }
+    if report?.isEmpty == true { throw .missingValue(option: "--report", placeholder: "FILE") }
+    guard timeout > .zero else {
+      throw .rejected(option: "--timeout", value: timeout.optionText, reason: "nobody answers in no time")
+    }
+  }
+
+  /// Whoever gives a guest away decides how it is moved.
+  private func checkReceiving(at receive: String) throws(OptionError) {
+    let others: [(String, Bool)] = [
+      ("--to", to != nil), ("--forecast", forecasts), ("--balloon", balloon != nil), ("--bandwidth", bandwidth != nil),
+      ("--slow-down", slowsDown), ("--stop-anyway", stopsAnyway), ("--compress", compresses),
+      ("--pause-first", pausesFirst), ("--verify", verifies), ("--quit", quits), ("--report", report != nil),
+    ]
+    guard let other = others.first(where: \.1)?.0 else { return }
+    throw .rejected(
+      option: "--receive", value: receive, reason: "\(other) is given too, which is for whoever gives the guest away")
+  }
+
+  /// A guest that stands still is sent as it is, as fast as that goes.
+  private func checkPausing(before to: String) throws(OptionError) {
+    let others: [(String, Bool)] = [
+      ("--forecast", forecasts), ("--bandwidth", bandwidth != nil), ("--slow-down", slowsDown),
+      ("--stop-anyway", stopsAnyway), ("--compress", compresses),
+    ]
+    guard let other = others.first(where: \.1)?.0 else { return }
+    throw .rejected(
+      option: "--to", value: to, reason: "\(other) is for a guest that runs meanwhile, and --pause-first stops it")
+  }
+
+  private static func address(_ text: String?, of option: String) throws(OptionError) -> MigrationAddress? {
+    guard let text else { return nil }
+    do throws(MigrationError) {
+      let address = try MigrationAddress(text)
+      guard case .file = address else { return address }
+    } catch {
+      throw .invalidValue(of: option, value: text, expectation: MigrationAddress.expectation)
+    }
+    throw .rejected(option: option, value: text, reason: "a guest of QEMU's can only go where somebody answers")
+  }
+
+  func run() throws {
+    let cancellation = try Cancellation()
+    try callOffWhenAsked(cancellation)
+    let machine = QemuMachine(try QmpConnection(path: qemu))
+    if let receive = try Self.address(receive, of: "--receive") {
+      return try GuestTaker(self, machine, cancellation).run(at: receive)
+    }
+    try GuestGiver(self, machine, cancellation).run(to: Self.address(to, of: "--to"))
+  }
+
+  var policy: MigrationPolicy {
+    MigrationPolicy(
+      downtimeLimit: downtimeLimit, mostBytesPerSecond: bandwidth?.bytes, slowsDown: slowsDown,
+      stopsAnyway: stopsAnyway,
+      compresses: compresses, forecasts: true, verifies: verifies)
+  }
+}
+
+/// How much memory a guest is to keep while it is moved.
+enum BalloonWish: Equatable, OptionValue {
+  case size(ByteCount)
+  /// What it needs by its own statistics.
+  case auto
+
+  init?(optionText: String) {
+    if optionText == "auto" {
+      self = .auto
+    } else if let size = ByteCount(optionText: optionText) {
+      self = .size(size)
+    } else {
+      return nil
+    }
+  }
+
+  var optionText: String {
+    switch self {
+    case .auto: "auto"
+    case .size(let size): size.optionText
+    }
+  }
+
+  static var placeholder: String { "SIZE|auto" }
+  static var expectation: String { "auto, or \(ByteCount.expectation)" }
+}

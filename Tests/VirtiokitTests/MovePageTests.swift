@@ -1,0 +1,53 @@
+import Foundation
+import Testing
+
+@testable import Migration
+@testable import virtiokit
+
+@Suite("virtiokit migrate: what is told of a move") struct MovePageTests {
+  private func record(passes: Int) -> MoveRecord {
+    var report = MigrationReport()
+    report.dataPageCount = 512
+    report.zeroPageCount = 256
+    report.seconds = 1.5
+    report.downtimeSeconds = 0.02
+    for number in 0..<passes {
+      report.passes.append(
+        MigrationReport.Pass(
+          sentByteCount: 1 << 20, seconds: 0.5, remainingByteCount: 4096, expectedDowntimeSeconds: .infinity,
+          share: number == 0 ? 1 : 0.7))
+    }
+    var record = MoveRecord(
+      memory: 1 << 30, resident: 3 << 20, qemu: "7.2.22", machine: "pc-q35-7.2-machine", wasRunning: true)
+    record.report = report
+    return record
+  }
+
+  @Test("the page needs nothing from anywhere, and has a bar for each pass in each plot")
+  func page() {
+    let html = MovePage(record: record(passes: 3)).html
+    for word in ["http", "src=", "<script", "<link", "@import", "url(", "nan"] { #expect(!html.contains(word)) }
+    #expect(html.components(separatedBy: "<rect").count - 1 == 3 * 5)
+    #expect(html.contains("<td>stood still</td><td>20.0 ms</td>"))
+  }
+
+  @Test("a guest that stood still has no plots; one that has not been moved, the reason, as text")
+  func others() {
+    #expect(!MovePage(record: record(passes: 0)).html.contains("<svg"))
+    var failed = record(passes: 0)
+    failed.report = nil
+    failed.failure = "the peer said \"<no>\""
+    let html = MovePage(record: failed).html
+    #expect(html.contains("It has not been moved: the peer said &quot;&lt;no&gt;&quot;."))
+  }
+
+  @Test("the object is JSON, with what is no number as null, and counts memory by kind")
+  func json() throws {
+    let json = try #require(JSON(parsing: "\(record(passes: 2).json)"))
+    #expect(json["moved"] == .bool(true) && json["error"] == .null)
+    let move = try #require(json["move"])
+    #expect(move["bytes"]?["data"] == .number(2 << 20) && move["bytes"]?["zero"] == .number(1 << 20))
+    #expect(move["passes"]?.array?.first?["expected_downtime_seconds"] == .null)
+    #expect(move["least_share"] == .real(0.7))
+  }
+}
