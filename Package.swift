@@ -35,6 +35,9 @@ let libraries: [Target] = [
   module("VirtioNet", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Migration", uses: ["GuestRAM", "LinuxIO"]),
   module("VhostUser", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
+  module(
+    "QEMUStream",
+    uses: ["Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("SimulatedGuest", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Options"),
 ]
@@ -51,6 +54,16 @@ let programs: [Target] = [
     uses: [
       "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "GuestRAM", "DeviceState", "LinuxIO", "Options",
     ]),
+]
+
+/// What checks of `EndToEnd` need beside the programs.
+let checkTools: [Target] = [
+  .executableTarget(
+    name: "qemu-carry",
+    dependencies: [
+      "QEMUStream", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState",
+      "LinuxIO",
+    ], path: "EndToEnd/qemu-carry", swiftSettings: settings)
 ]
 
 let testTargets: [Target] = [
@@ -77,6 +90,14 @@ let testTargets: [Target] = [
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   tests("VirtiokitTests", uses: ["virtiokit", "Balloon", "VirtioBlk", "VirtioNet", "LinuxIO", "Options"]),
+  tests(
+    "QEMUStreamTests",
+    uses: [
+      "QEMUStream", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState",
+      "LinuxIO",
+      "Support",
+    ],
+    resources: [.copy("Fixtures")]),
   tests("OptionsTests", uses: ["Options"]),
   tests(
     "SimulatedGuestTests",
@@ -92,5 +113,5 @@ let package = Package(
   name: "VirtioKit",
   products: libraries.map { .library(name: $0.name, targets: [$0.name]) }
     + programs.map { .executable(name: $0.name, targets: [$0.name]) },
-  targets: [.systemLibrary(name: "CLinux")] + libraries + programs + testTargets
+  targets: [.systemLibrary(name: "CLinux")] + libraries + programs + checkTools + testTargets
 )

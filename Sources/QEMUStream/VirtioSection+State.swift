@@ -1,0 +1,89 @@
+import DeviceState
+import VirtioCore
+
+/// What import and export need of a device's fields.
+extension VirtioSection {
+  /// One virtqueue as the driver set it up.
+  struct Queue {
+    let index: Int
+    let size: UInt64
+    let descriptors: UInt64
+    let available: UInt64
+    let used: UInt64
+    /// The available index of the next chain that the device takes; those before it may not be given back yet.
+    let lastAvailable: UInt16
+    /// The MSI-X vector, or nil.
+    let vector: UInt16?
+  }
+
+  var fields: [StreamField] { section.fields }
+  var status: UInt8 { UInt8(truncatingIfNeeded: fields.number("status") ?? 0) }
+
+  /// The negotiated features, all 64.
+  var features: UInt64 { fields.number("allFeatures") ?? fields.number("features") ?? 0 }
+
+  func has(_ feature: Feature) -> Bool {
+    feature.rawValue < 64 && features >> UInt64(feature.rawValue) & 1 != 0
+  }
+
+  /// The configuration space as QEMU had it ready; nil while the driver had not read it.
+  var config: [UInt8]? {
+    guard let config = fields.bytes("config"), config.contains(where: { $0 != 0 }) else { return nil }
+    return config
+  }
+
+  func invalid(_ reason: String) -> QEMUStreamError { .cannotCarry(device: path, reason: reason) }
+
+  /// The queues that the driver set up.
+  var queues: [Queue] {
+    get throws(QEMUStreamError) {
+      var queues: [Queue] = []
+      for index in 0..<Int(fields.number("queueCount") ?? 0) {
+        if let queue = try queue(index) { queues.append(queue) }
+      }
+      return queues
+    }
+  }
+
+  private func queue(_ index: Int) throws(QEMUStreamError) -> Queue? {
+    guard let descriptors = fields.number("queues[\(index)].desc"), descriptors != 0 else { return nil }
+    guard let available = fields.number("rings[\(index)].avail"), let used = fields.number("rings[\(index)].used"),
+      let size = fields.number("queues[\(index)].size")
+    else { throw invalid("the queue \(index) has no rings") }
+    let vector = fields.number("queues[\(index)].vector").map { UInt16(truncatingIfNeeded: $0) }
+    return Queue(
+      index: index, size: size, descriptors: descriptors, available: available, used: used,
+      lastAvailable: UInt16(truncatingIfNeeded: fields.number("queues[\(index)].lastAvailable") ?? 0),
+      vector: vector == 0xFFFF ? nil : vector)
+  }
+
+  /// The heads of the requests that wait in a queue for somebody to mend an error.
+  func parkedHeads(of queue: Int) -> [UInt16] {
+    var heads: [UInt16] = []
+    while let head = fields.number("requests[\(heads.count)].head") { heads.append(UInt16(truncatingIfNeeded: head)) }
+    return heads.enumerated().filter { (fields.number("requests[\($0.offset)].queue") ?? 0) == UInt64(queue) }.map(
+      \.element)
+  }
+
+  /// The features that a driver keeps without anything in our device depending on it.
+  ///
+  /// QEMU offers `VIRTIO_BLK_F_GEOMETRY` always, of which only fields of the configuration space come.
+  var carriedFeatures: UInt64 {
+    model == .block || model == .vhostUserBlock ? features & ~(1 << 4) : features
+  }
+
+  /// Refuses what no device of ours can go on from, whatever its kind.
+  func checkCarried() throws(QEMUStreamError) {
+    let steps = DeviceStatus(rawValue: status)
+    if fields.number("broken") == 1 || steps.contains(.needsReset) { throw invalid("it is broken and needs a reset") }
+    if fields.number("disabled") == 1 { throw invalid("it is disabled") }
+    guard steps.contains(.featuresOK) else {
+      if !steps.contains(.driverOK), try queues.isEmpty { return }
+      throw invalid("its driver is of the time before virtio 1.0")
+    }
+    for (bit, name) in [(33, "VIRTIO_F_ACCESS_PLATFORM"), (34, "VIRTIO_F_RING_PACKED")] where features >> bit & 1 != 0 {
+      throw invalid("its driver has agreed to \(name)")
+    }
+    guard has(.version1) else { throw invalid("its driver has not agreed to VIRTIO_F_VERSION_1") }
+  }
+}
