@@ -57,6 +57,13 @@ struct HostImport {
   private(set) var returns: [ReturnedHead] = []
   private let device: VirtioSection
 
+  /// What stands for the host where only the model is looked at.
+  static func none(_ device: VirtioSection) -> HostImport { HostImport(device) }
+
+  private init(_ device: VirtioSection) {
+    self.device = device
+  }
+
   init(_ device: VirtioSection, _ guest: GuestMemory) throws(QEMUStreamError) {
     self.device = device
     for queue in try device.queues {
