@@ -1,5 +1,6 @@
 import Balloon
 import DeviceState
+import GuestRAM
 import VirtioBlk
 import VirtioCore
 import VirtioNet
@@ -8,12 +9,14 @@ import VirtioNet
 struct DevicePatcher {
   let device: VirtioSection
   let saved: SavedDevice
+  private let memory: GuestMemory
   private let options: ExportOptions
   private var patches: [(range: Range<Int>, bytes: [UInt8])] = []
 
-  init(_ device: VirtioSection, _ saved: SavedDevice, _ options: ExportOptions) {
+  init(_ device: VirtioSection, _ saved: SavedDevice, _ memory: GuestMemory, _ options: ExportOptions) {
     self.device = device
     self.saved = saved
+    self.memory = memory
     self.options = options
   }
 
@@ -87,7 +90,7 @@ struct DevicePatcher {
         ours.number("usedRing") == queue.used, let next = ours.number("nextAvailable")
       else { throw refuse("its driver has set the queue \(queue.index) up anew since the template") }
       var exported = UInt16(truncatingIfNeeded: next)
-      if isHeld(queue.index) { exported &+= 1 }
+      if isHeld(queue, exported) { exported &+= 1 }
       if exported != queue.lastAvailable || !device.parkedHeads(of: queue.index).isEmpty {
         moved.append(queue)
       }
@@ -96,12 +99,16 @@ struct DevicePatcher {
     try notify(moved)
   }
 
-  /// Whether the device has read the first available buffer and keeps it, as a balloon keeps its statistics: QEMU reads it
-  /// again.
-  private func isHeld(_ queue: Int) -> Bool {
-    guard device.model == .balloon, saved.modelTree.bool("statisticsHeld") else { return false }
+  /// Whether QEMU would have taken the buffer that comes next and kept it, as it does with that of a balloon's statistics: it
+  /// reads it again as it goes on.
+  private func isHeld(_ queue: VirtioSection.Queue, _ next: UInt16) -> Bool {
     let features = Features(low: device.features, high: 0)
-    return BalloonQueues(features: features, numbering: .consecutive).index(of: .statistics) == queue
+    guard device.model == .balloon,
+      BalloonQueues(features: features, numbering: .consecutive).index(of: .statistics) == queue.index,
+      let place = GuestAddress(queue.available).advanced(by: 2),
+      let available = try? memory.read(UInt16.self, at: place)
+    else { return false }
+    return available != next
   }
 
   /// Has QEMU interrupt the guest as it loads the stream, which only MSI-X can bring about: it alone has what waits to be

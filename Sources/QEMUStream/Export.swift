@@ -28,7 +28,7 @@ extension QEMUStream {
     to output: borrowing FileDescriptor, options: ExportOptions = ExportOptions()
   ) throws(QEMUStreamError) {
     guard let ramID else { throw .missing("memory") }
-    let bodies = try patchedBodies(snapshot, options)
+    let bodies = try patchedBodies(snapshot, memory, options)
     var ram = ExportedRAM(StreamWriter(self, ramID, memory, layout), try duplicate(output))
     ram.writer.put(head)
     ram.writer.putBlocks()
@@ -48,7 +48,7 @@ extension QEMUStream {
 
   /// The bodies of the devices that the snapshot has, by the section's index.
   private func patchedBodies(
-    _ snapshot: Snapshot, _ options: ExportOptions
+    _ snapshot: Snapshot, _ memory: GuestMemory, _ options: ExportOptions
   ) throws(QEMUStreamError) -> [Int: [UInt8]] {
     var bodies: [Int: [UInt8]] = [:]
     var carried: Set<String> = []
@@ -57,7 +57,7 @@ extension QEMUStream {
         let saved = try SavedDevice(snapshot, model, device.path)
       else { continue }
       carried.formUnion([saved.model.label, saved.host.label])
-      var patcher = DevicePatcher(device, saved, options)
+      var patcher = DevicePatcher(device, saved, memory, options)
       bodies[index] = try patcher.patchedBody()
     }
     if let left = snapshot.sections.first(where: { !carried.contains($0.label) && !$0.isOptional }) {

@@ -117,16 +117,28 @@ struct HostImport {
     case .net, .vhostUserBlock, .entropy:
       guard count == 0 else { throw device.invalid("the queue \(queue.index) has \(count) chains in flight") }
     }
-    for (place, head) in heads.enumerated() {
-      guard UInt64(head) < queue.size else { throw device.invalid("a request of a head \(head)") }
-      let slot = UInt64(used &+ UInt16(place)) % queue.size
-      guard let address = GuestAddress(queue.available).advanced(by: 4 + 2 * slot),
-        (try? guest.read(UInt16.self, at: address)) != nil
-      else {
-        throw device.invalid("the available ring of the queue \(queue.index) is not in memory")
-      }
-      returns.append(ReturnedHead(slot: address, head: head))
+    let entries = try slots(queue, from: used, count: count, guest)
+    // Nothing has overtaken them: the ring has them as they were taken.
+    guard Set(entries.map(\.head)) != Set(heads) else { return }
+    guard heads.allSatisfy({ UInt64($0) < queue.size }) else {
+      throw device.invalid("a request of the queue \(queue.index) has a head beyond its end")
     }
+    returns += zip(entries, heads).map { ReturnedHead(slot: $0.slot, head: $1) }
+  }
+
+  /// What stands in the available ring from an index on.
+  private func slots(
+    _ queue: VirtioSection.Queue, from start: UInt16, count: UInt16, _ guest: GuestMemory
+  ) throws(QEMUStreamError) -> [ReturnedHead] {
+    var entries: [ReturnedHead] = []
+    for place in 0..<count {
+      let slot = UInt64(start &+ place) % queue.size
+      guard let address = GuestAddress(queue.available).advanced(by: 4 + 2 * slot),
+        let head = try? guest.read(UInt16.self, at: address)
+      else { throw device.invalid("the available ring of the queue \(queue.index) is not in memory") }
+      entries.append(ReturnedHead(slot: address, head: head))
+    }
+    return entries
   }
 
   /// The section of our host, under the name of the model's.
