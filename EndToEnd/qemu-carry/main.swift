@@ -1,8 +1,9 @@
 // qemu-carry: takes a stream of a stopped QEMU over into our devices, lets them serve what waits in their rings, and writes a
 // stream with which QEMU goes on.
 //   qemu-carry show STREAM
-//   qemu-carry read STREAM             how long it takes, with the memory
-//   qemu-carry carry STREAM OUTPUT [IMAGE...]   an image for each disk, in the order of the stream
+//   qemu-carry read STREAM [--block NAME]             how long it takes, with the memory
+//   qemu-carry carry STREAM OUTPUT [--block NAME] [IMAGE...]   the name of the guest's memory, if it has one of its own, and
+//                                      an image for each disk, in the order of the stream
 //   qemu-carry carry-quietly ...                the same, for drivers that look into their rings by themselves
 import Balloon
 import DeviceState
@@ -34,11 +35,12 @@ func carry<Device: VirtioDevice & ~Copyable>(
   try host.save(into: &result, instance: instance)
 }
 
-func carryAll(_ path: String, _ output: String, _ images: [String], isQuiet: Bool) throws {
-  let whole = try QEMUStream.readWithMemory(.open(path, for: .reading))
+func carryAll(_ path: String, _ output: String, _ more: [String], isQuiet: Bool) throws {
+  let hasBlock = more.count > 1 && more[0] == "--block"
+  let whole = try QEMUStream.readWithMemory(.open(path, for: .reading), block: hasBlock ? more[1] : nil)
   var snapshot = try whole.stream.importState(memory: whole.memory)
   var result = Snapshot()
-  var images = images[...]
+  var images = more.dropFirst(hasBlock ? 2 : 0)
   for device in whole.stream.virtioDevices {
     switch device.model {
     case .block:
@@ -76,15 +78,18 @@ func run(_ arguments: [String]) throws {
   switch arguments.first ?? "" {
   case "show" where arguments.count == 2:
     print(try QEMUStream.read(.open(arguments[1], for: .reading)).describe())
-  case "read" where arguments.count == 2:
+  case "read" where arguments.count == 2 || arguments.count == 4:
     let start = ContinuousClock.now
-    let whole = try QEMUStream.readWithMemory(.open(arguments[1], for: .reading))
+    let block = arguments.count == 4 ? arguments[3] : nil
+    let whole = try QEMUStream.readWithMemory(.open(arguments[1], for: .reading), block: block)
     print("\(whole.stream.byteCount) bytes, \(whole.stream.pages), in \(ContinuousClock.now - start)")
   case "carry" where arguments.count > 2:
     try carryAll(arguments[1], arguments[2], Array(arguments.dropFirst(3)), isQuiet: false)
   case "carry-quietly" where arguments.count > 2:
     try carryAll(arguments[1], arguments[2], Array(arguments.dropFirst(3)), isQuiet: true)
-  default: throw QEMUStreamError.missing("usage: qemu-carry show|read STREAM, or carry STREAM OUTPUT [IMAGE...]")
+  default:
+    throw QEMUStreamError.missing(
+      "usage: qemu-carry show|read STREAM, or carry STREAM OUTPUT [--block NAME] [IMAGE...]")
   }
 }
 

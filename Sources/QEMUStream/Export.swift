@@ -101,8 +101,8 @@ struct ExportedRAM: RAMVisitor, ~Copyable {
     self.output = output
   }
 
-  mutating func begin(_ blocks: [RAMBlock], machine: String) throws(QEMUStreamError) {
-    guard blocks == writer.stream.blocks else {
+  mutating func begin(_ block: RAMBlock, at index: Int, machine: String) throws(QEMUStreamError) {
+    guard writer.stream.blocks.indices.contains(index), writer.stream.blocks[index] == block else {
       throw .cannotCarry(device: "template", reason: "it is another stream now")
     }
   }

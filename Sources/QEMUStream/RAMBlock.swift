@@ -36,8 +36,12 @@ public struct RAMPage: Equatable, Sendable {
 
 /// Takes the memory of a stream, page by page as they come. A page that comes again replaces what it was before.
 public protocol RAMVisitor: ~Copyable {
-  /// The blocks are known, of which pages will come.
-  mutating func begin(_ blocks: [RAMBlock], machine: String) throws(QEMUStreamError)
+  /// Pages of a block will come.
+  ///
+  /// - Parameters:
+  ///   - index: by which pages name the block: 0, 1 and so on.
+  ///   - machine: the machine type, empty where the stream does not tell.
+  mutating func begin(_ block: RAMBlock, at index: Int, machine: String) throws(QEMUStreamError)
   mutating func visit(_ page: RAMPage) throws(QEMUStreamError)
   /// All pages have come.
   mutating func end() throws(QEMUStreamError)
@@ -45,7 +49,7 @@ public protocol RAMVisitor: ~Copyable {
 
 /// Takes no page.
 struct NoRAM: RAMVisitor {
-  mutating func begin(_ blocks: [RAMBlock], machine: String) {}
+  mutating func begin(_ block: RAMBlock, at index: Int, machine: String) {}
   mutating func visit(_ page: RAMPage) {}
   mutating func end() {}
 }

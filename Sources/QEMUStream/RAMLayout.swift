@@ -27,27 +27,26 @@ public struct RAMLayout: Equatable, Sendable {
 
   private static let highStart: UInt64 = 1 << 32
 
-  /// The layout of a machine whose type is known: q35, i440fx and microvm.
-  ///
-  /// - Parameter block: the name of the guest's memory, where it has one of its own (`memory-backend=`).
-  public static func standard(
-    machine: String, blocks: [RAMBlock], block name: String? = nil
-  ) throws(QEMUStreamError) -> RAMLayout {
-    let isMicro = machine == "microvm"
-    guard isMicro || machine.hasPrefix("pc-q35-") || machine.hasPrefix("pc-i440fx-") else {
+  /// What the guest's memory is called in a machine whose type is known, unless it has a name of its own
+  /// (`memory-backend=`).
+  public static func usualBlock(of machine: String) throws(QEMUStreamError) -> String {
+    if machine == "microvm" { return "microvm.ram" }
+    guard machine.hasPrefix("pc-q35-") || machine.hasPrefix("pc-i440fx-") else {
       throw .cannotCarry(device: "memory", reason: "where it is in a machine \(machine.printable) is not known")
     }
-    let wanted = name ?? (isMicro ? "microvm.ram" : "pc.ram")
-    guard let block = blocks.first(where: { $0.name == wanted }) else {
-      throw .missing("memory block \(wanted.printable)")
-    }
+    return "pc.ram"
+  }
+
+  /// Where the guest's memory is in a machine whose type is known: q35, i440fx and microvm.
+  public static func usual(machine: String, block: RAMBlock) throws(QEMUStreamError) -> RAMLayout {
+    _ = try usualBlock(of: machine)
     let low = lowByteCount(of: block.byteCount, in: machine)
     var pieces = [Piece(offset: 0, range: GuestRange(start: GuestAddress(0), byteCount: low))]
     if block.byteCount > low {
       let high = GuestRange(start: GuestAddress(highStart), byteCount: block.byteCount - low)
       pieces.append(Piece(offset: low, range: high))
     }
-    return RAMLayout(block: wanted, pieces: pieces)
+    return RAMLayout(block: block.name, pieces: pieces)
   }
 
   /// How much of the memory is below 4 GiB.

@@ -11,6 +11,8 @@ public struct RAMLoader: RAMVisitor {
   /// A bit for each page of the block: whether it came, and whether it was written.
   private var known: [UInt64] = []
   private var written: [UInt64] = []
+  private static let runByteCount = 1 << 20
+  private var run: (start: GuestAddress, bytes: [UInt8]) = (GuestAddress(0), [])
 
   /// - Parameters:
   ///   - layout: where the memory is for the guest; nil for what is usual for the machine.
@@ -24,21 +26,17 @@ public struct RAMLoader: RAMVisitor {
   public var memory: GuestMemory? { destination?.memory }
   public var layout: RAMLayout? { destination?.layout }
 
-  public mutating func begin(_ blocks: [RAMBlock], machine: String) throws(QEMUStreamError) {
-    let layout =
-      if let wantedLayout { wantedLayout } else {
-        try RAMLayout.standard(machine: machine, blocks: blocks, block: blockName)
-      }
-    guard let index = blocks.firstIndex(where: { $0.name == layout.block }) else {
-      throw .missing("memory block \(layout.block.printable)")
-    }
-    let words = Int((blocks[index].byteCount / UInt64(RAMPage.byteCount) + 63) / 64)
+  public mutating func begin(_ block: RAMBlock, at index: Int, machine: String) throws(QEMUStreamError) {
+    let chosen = wantedLayout?.block ?? blockName
+    let name = if let chosen { chosen } else { try RAMLayout.usualBlock(of: machine) }
+    guard block.name == name else { return }
+    let layout = if let wantedLayout { wantedLayout } else { try RAMLayout.usual(machine: machine, block: block) }
     destination = (layout, index, try layout.makeMemory())
-    known = [UInt64](repeating: 0, count: words)
+    let pages = block.byteCount / UInt64(RAMPage.byteCount)
+    known = [UInt64](repeating: 0, count: Int((pages + 63) / 64))
     written = known
     // What is beyond the last page does not come.
-    let pages = blocks[index].byteCount / UInt64(RAMPage.byteCount)
-    if pages % 64 != 0 { known[words - 1] = ~0 << (pages % 64) }
+    if pages % 64 != 0 { known[known.count - 1] = ~0 << (pages % 64) }
   }
 
   public mutating func visit(_ page: RAMPage) throws(QEMUStreamError) {
@@ -54,14 +52,37 @@ public struct RAMLoader: RAMVisitor {
     case .bytes(let content): bytes = content
     }
     written[word] |= bit
-    do throws(GuestMemoryError) {
-      try destination.memory.write(bytes: bytes, at: address)
-    } catch {
-      throw .memory(error)
+    if address.rawValue != run.start.rawValue + UInt64(run.bytes.count) || run.bytes.count >= Self.runByteCount {
+      try storeRun()
+      run.start = address
     }
+    run.bytes += bytes
+  }
+
+  /// Stores what has come of pages that follow each other.
+  ///
+  /// It goes into the memory's file and not through its mapping, where each page would cost a fault.
+  private mutating func storeRun() throws(QEMUStreamError) {
+    guard !run.bytes.isEmpty, let memory else { return }
+    let range = GuestRange(start: run.start, byteCount: UInt64(run.bytes.count))
+    let region = memory.regions.first { $0.range.overlap(range) == range }
+    do throws(LinuxError) {
+      if let region, let file = try region.duplicateFile() {
+        let offset = region.fileOffset + (run.start.rawValue - region.range.start.rawValue)
+        try file.writeAll(run.bytes, at: Int(offset))
+        run.bytes.removeAll(keepingCapacity: true)
+        return
+      }
+    } catch {
+      throw .system(error)
+    }
+    do throws(GuestMemoryError) { try memory.write(bytes: run.bytes, at: run.start) } catch { throw .memory(error) }
+    run.bytes.removeAll(keepingCapacity: true)
   }
 
   public mutating func end() throws(QEMUStreamError) {
+    try storeRun()
+    guard destination != nil else { throw .missing("memory of the guest: no block of the expected name") }
     let missing = known.reduce(0) { $0 + (~$1).nonzeroBitCount }
     guard missing == 0 else {
       throw .missingPages(block: destination?.layout.block ?? "", count: UInt64(missing))

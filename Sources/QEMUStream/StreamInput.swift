@@ -104,6 +104,17 @@ struct StreamInput: ~Copyable {
     return Array(buffer[next..<next + byteCount])
   }
 
+  /// Passes over bytes, however many.
+  mutating func skip(_ byteCount: UInt64, _ field: String) throws(QEMUStreamError) {
+    var left = byteCount
+    while left > 0 {
+      try need(1, field)
+      let step = min(left, UInt64(buffered))
+      pass(Int(step))
+      left -= step
+    }
+  }
+
   private mutating func pass(_ byteCount: Int) {
     recorded? += buffer[next..<next + byteCount]
     next += byteCount

@@ -18,6 +18,10 @@ public enum StreamLimits {
   public static let blockCount = 1024
   /// The most memory in all blocks together: 64 TiB.
   public static let memoryByteCount: UInt64 = 64 << 40
+  /// The longest bitmap of a block's pages in a file that has each at its place, in bytes: a bit for each page.
+  public static let bitmapByteCount: UInt64 = 16 << 20
+  /// The longest gap between the parts of such a file, in bytes.
+  public static let gapByteCount: UInt64 = 64 << 20
   /// The most fields in which one section is shown.
   public static let fieldCount = 1 << 18
   /// QEMU's own bound on the virtqueues of a device: the length of its arrays.

@@ -16,8 +16,9 @@ extension StreamReader {
       let block = try readBlock(atMost: left)
       left -= block.byteCount
       blocks.append(block)
+      try ram.begin(block, at: blocks.count - 1, machine: machine)
+      if hasMappedRAM { try readMappedPages(of: block, &ram) }
     }
-    try ram.begin(blocks, machine: machine)
   }
 
   private mutating func readBlock(atMost left: UInt64) throws(QEMUStreamError) -> RAMBlock {
@@ -36,9 +37,8 @@ extension StreamReader {
     return RAMBlock(name: name, byteCount: byteCount)
   }
 
-  /// The pages of a part, up to its end.
+  /// The pages of a part, up to its end. That a page is of the block before holds across parts.
   mutating func readPages(_ ram: inout some RAMVisitor & ~Copyable) throws(QEMUStreamError) {
-    lastBlock = nil
     while true {
       let place = input.place("page")
       let word = try input.integer(UInt64.self, "page")

@@ -14,6 +14,8 @@ struct StreamReader: ~Copyable {
   /// Which block the last page was of.
   var lastBlock: Int?
 
+  /// Whether each block's pages follow it, each at its place, as QEMU since 9.0 writes files on request.
+  private(set) var hasMappedRAM = false
   private(set) var machine = ""
   private var configuration: [StreamField] = []
   private var head: [UInt8] = []
@@ -98,7 +100,11 @@ struct StreamReader: ~Copyable {
     for index in 0..<count {
       let place = input.place("capabilities[\(index)]")
       let name = try input.name("capabilities[\(index)]")
-      throw .unsupported(place, what: "the capability \(name.printable)")
+      guard name == "mapped-ram" else { throw .unsupported(place, what: "the capability \(name.printable)") }
+      hasMappedRAM = true
+      let length = 1 + name.utf8.count
+      configuration.append(
+        StreamField(name: "capabilities[\(index)]", offset: place.offset, byteCount: length, value: .text(name)))
     }
   }
 
