@@ -35,19 +35,24 @@ public struct VirtioSection: Equatable, Sendable {
 
   /// The virtio device that a section is of; nil for anything else.
   public init?(_ section: StreamSection) {
-    guard let slash = section.name.lastIndex(of: "/"), section.kind == .full,
-      let model = Model(rawValue: String(section.name[section.name.index(after: slash)...]))
+    guard section.kind == .full, let (path, name) = Self.split(section.name), let model = Model(rawValue: name),
+      let transport = Self.transport(of: path)
     else { return nil }
-    path = String(section.name[..<slash])
-    if path.hasPrefix("virtio-mmio@") {
-      transport = .mmio
-    } else if Self.isPCI(path) {
-      transport = .pci
-    } else {
-      return nil
-    }
+    self.path = path
     self.model = model
+    self.transport = transport
     self.section = section
+  }
+
+  /// A section's name as the device's place in the machine and what it is.
+  private static func split(_ name: String) -> (path: String, name: String)? {
+    guard let slash = name.lastIndex(of: "/") else { return nil }
+    return (String(name[..<slash]), String(name[name.index(after: slash)...]))
+  }
+
+  private static func transport(of path: String) -> Transport? {
+    if path.hasPrefix("virtio-mmio@") { return .mmio }
+    return isPCI(path) ? .pci : nil
   }
 
   /// Whether a path is of devices behind each other such as `0000:00:01.0` and `0000:00:01.0:00.0`.
@@ -56,22 +61,34 @@ public struct VirtioSection: Equatable, Sendable {
     return parts.count >= 3 && parts.dropFirst(2).allSatisfy { $0.count == 4 && $0.dropFirst(2).first == "." }
   }
 
-  /// The section's fields, of which every byte is one's; nil for a section of another kind.
+  /// The section's fields; nil for a section of another kind.
+  ///
+  /// Of a device whose own part is not known, such as a console, what every device has is told, and the rest as one field.
   static func fields(of section: StreamSection) throws(QEMUStreamError) -> [StreamField]? {
-    guard let virtio = VirtioSection(section) else { return nil }
+    guard let virtio = VirtioSection(section) else { return unknownFields(of: section) }
     guard section.version == virtio.model.version else {
       throw .unsupportedVersion(
         StreamPlace(section: section.label, offset: section.offset), version: section.version,
         known: virtio.model.version)
     }
-    var parser = VirtioParser(virtio)
+    var parser = VirtioParser(section, virtio.model, virtio.transport)
     return try parser.parse()
+  }
+
+  private static func unknownFields(of section: StreamSection) -> [StreamField]? {
+    guard section.kind == .full, let (path, name) = split(section.name), let transport = transport(of: path),
+      name.hasPrefix("virtio-") || name.hasPrefix("vhost-")
+    else { return nil }
+    var parser = VirtioParser(section, nil, transport)
+    // Somebody else's section may have such a name; then it is told as the stream describes it.
+    return try? parser.parse()
   }
 }
 
 /// Reads a virtio device's section.
 struct VirtioParser {
-  let model: VirtioSection.Model
+  /// Nil for a device whose own part is not known.
+  let model: VirtioSection.Model?
   let transport: VirtioSection.Transport
   var cursor: FieldCursor
   var hasVectors = false
@@ -79,10 +96,10 @@ struct VirtioParser {
   /// The negotiated features of which the section's own layout depends.
   var features: UInt64 = 0
 
-  init(_ virtio: VirtioSection) {
-    model = virtio.model
-    transport = virtio.transport
-    cursor = FieldCursor(virtio.section.body, section: virtio.section.label, origin: virtio.section.bodyOffset)
+  init(_ section: StreamSection, _ model: VirtioSection.Model?, _ transport: VirtioSection.Transport) {
+    self.model = model
+    self.transport = transport
+    cursor = FieldCursor(section.body, section: section.label, origin: section.bodyOffset)
   }
 
   mutating func parse() throws(QEMUStreamError) -> [StreamField] {
@@ -96,6 +113,7 @@ struct VirtioParser {
     case .net: try parseNet()
     case .balloon: try parseBalloon()
     case .vhostUserBlock, .entropy: break
+    case nil: try cursor.bytes(cursor.remaining, "device")
     }
     while !cursor.isAtEnd { try parseSubsection() }
     return cursor.fields

@@ -96,6 +96,59 @@ import Testing
     #expect(whole.stream.pages.whole == 2)
   }
 
+  @Test("A page of the same block as the one before is of it across parts, too")
+  func sameBlock() throws {
+    var stream = SyntheticStream()
+    stream.memory(pages: 2) {
+      $0.wholePage(0, block: "microvm.ram", fill: 1)
+      $0.put64(0x10)
+      $0.footer(0)
+      $0.bytes += [3, 0, 0, 0, 0]
+      $0.wholePage(1, fill: 2)
+    }
+    // The first of the two parts is not the last.
+    stream.bytes[78] = 2
+    stream.end()
+    let whole = try QEMUStream.readWithMemory(stream.bytes)
+    #expect(try whole.memory.read(UInt8.self, at: GuestAddress(4096)) == 2)
+  }
+
+  @Test("QEMU 10: a file in which each page has its place is read, and a page that it leaves out is zero")
+  func mappedPages() throws {
+    var stream = SyntheticStream()
+    stream.mappedMemory([nil, 7, nil, 9])
+    stream.end()
+    let whole = try QEMUStream.readWithMemory(stream.bytes)
+    let firsts = try (0..<4).map { try whole.memory.read(UInt8.self, at: GuestAddress($0 * 4096)) }
+    #expect(firsts == [0, 7, 0, 9])
+    #expect(whole.stream.configuration.map(\.value) == [.text("mapped-ram")])
+    for (place, name) in [
+      (stream.mappedHeader, "mapped"), (stream.mappedHeader + 4, "mapped"), (stream.mappedHeader + 12, "mapped"),
+    ] {
+      var damaged = stream.bytes
+      damaged[place] = 0x40
+      #expect(try refusal(damaged).description.contains(name))
+    }
+  }
+
+  @Test("QEMU 10: the announcement that the guest moves is passed over")
+  func switchover() throws {
+    var stream = SyntheticStream()
+    stream.bytes += [8, 0, 11, 0, 0]
+    stream.end()
+    #expect(try QEMUStream.read(stream.bytes).sections.isEmpty)
+  }
+
+  @Test("Of a virtio device that is not known what every device has is told, and the rest in one")
+  func unknownDevice() throws {
+    var stream = SyntheticStream()
+    stream.virtio("virtio-mmio@00000000feb02e00/virtio-harp", SyntheticStream.balloon)
+    stream.end()
+    let section = try #require(try QEMUStream.read(stream.bytes).sections.first)
+    #expect(section.fields.first { $0.name == "queues[0].size" }?.value == .unsigned(128))
+    #expect(section.fields.last?.value == .bytes([0, 0, 0, 7, 0, 0, 0, 5]))
+  }
+
   @Test("A file and a pipe give the same as bytes in memory")
   func pipe() throws {
     let bytes = try Fixture.microvm.bytes

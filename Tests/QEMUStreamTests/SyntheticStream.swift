@@ -46,6 +46,41 @@ struct SyntheticStream {
     footer(id)
   }
 
+  /// Where the header of the pages stands that `mappedMemory` has written.
+  private(set) var mappedHeader = 0
+
+  /// The memory as `mapped-ram` has it: a byte that fills each page, or nil for one that is left out.
+  mutating func mappedMemory(_ pages: [UInt8?]) {
+    bytes.append(5)
+    put(name: "configuration/capabilities")
+    put32(1)
+    put32(1)
+    put(name: "mapped-ram")
+    nextID += 1
+    bytes += [1, 0, 0, 0, 0]
+    put(name: "ram")
+    put32(0)
+    put32(4)
+    put64(UInt64(pages.count) * 4096 | 4)
+    put(name: "microvm.ram")
+    put64(UInt64(pages.count) * 4096)
+    mappedHeader = bytes.count
+    put32(1)
+    put64(4096)
+    put64(UInt64(bytes.count) + 16)
+    put64(8192)
+    bytes += [
+      pages.enumerated().reduce(UInt8(0)) { $0 | ($1.element == nil ? 0 : 1 << $1.offset) }, 0, 0, 0, 0, 0, 0, 0,
+    ]
+    bytes += [UInt8](repeating: 0, count: 8192 - bytes.count)
+    for fill in pages { bytes += [UInt8](repeating: fill ?? 0, count: 4096) }
+    put64(0x10)
+    footer(0)
+    bytes += [3, 0, 0, 0, 0]
+    put64(0x10)
+    footer(0)
+  }
+
   mutating func zeroPage(_ number: UInt64, block: String? = nil, fill: UInt8 = 0) {
     page(number, flag: 2, block: block)
     bytes.append(fill)
