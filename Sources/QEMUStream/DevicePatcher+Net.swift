@@ -31,7 +31,7 @@ extension DevicePatcher {
     try set("linkStatus", UInt64(link))
     try setConfig([UInt8(link), 0], at: 6)
     try patchFilter(state)
-    if device.fields["pairs"] != nil { try patchPairs(state) }
+    if device.field("pairs") != nil { try patchPairs(state) }
   }
 
   /// Refuses what differs from the template and has no place, or not the same, in the section.

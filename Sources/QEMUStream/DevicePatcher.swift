@@ -42,7 +42,7 @@ struct DevicePatcher {
   func refuse(_ reason: String) -> QEMUStreamError { device.invalid(reason) }
 
   func range(_ name: String) throws(QEMUStreamError) -> Range<Int> {
-    guard let field = device.fields[name] else { throw refuse("the template has no field \(name)") }
+    guard let field = device.field(name) else { throw refuse("the template has no field \(name)") }
     let start = Int(field.offset - device.section.bodyOffset)
     return start..<start + field.byteCount
   }
@@ -83,6 +83,7 @@ struct DevicePatcher {
     guard saved.count == queues.count else {
       throw refuse("it has \(saved.count) queues, and \(queues.count) in the template")
     }
+    let parked = device.parkedHeads
     var moved: [VirtioSection.Queue] = []
     for (ours, queue) in zip(saved, queues) {
       guard ours.number("index") == UInt64(queue.index), ours.number("size") == queue.size,
@@ -91,7 +92,7 @@ struct DevicePatcher {
       else { throw refuse("its driver has set the queue \(queue.index) up anew since the template") }
       var exported = UInt16(truncatingIfNeeded: next)
       if isHeld(queue, exported) { exported &+= 1 }
-      if exported != queue.lastAvailable || !device.parkedHeads(of: queue.index).isEmpty {
+      if exported != queue.lastAvailable || parked[queue.index] != nil {
         moved.append(queue)
       }
       try set("queues[\(queue.index)].lastAvailable", UInt64(exported))
@@ -115,7 +116,7 @@ struct DevicePatcher {
   /// sent in the device's own section.
   private mutating func notify(_ moved: [VirtioSection.Queue]) throws(QEMUStreamError) {
     guard options.notifiesDrivers, let first = moved.first else { return }
-    guard var pending = device.fields.bytes("msix.pending") else {
+    guard var pending = device.bytes("msix.pending") else {
       throw refuse("the driver is not told of what it got in the queue \(first.index), and without MSI-X cannot be")
     }
     for vector in moved.compactMap(\.vector) where Int(vector) / 8 < pending.count {
@@ -135,10 +136,11 @@ struct DevicePatcher {
     guard state.bool("writeback") == device.writeback else {
       throw refuse("its driver has chosen when writes are stable, which QEMU does not keep in a stream")
     }
-    guard device.model == .block, device.fields["requests[0].head"] != nil else { return }
+    guard device.model == .block, device.field("requests[0].head") != nil else { return }
     // They have been answered.
     let first = try range("requests[0].follows").lowerBound
-    guard let last = device.fields.last(where: { $0.name.hasPrefix("requests[") && $0.name.hasSuffix("].follows") })
+    guard
+      let last = device.section.fields.last(where: { $0.name.hasPrefix("requests[") && $0.name.hasSuffix("].follows") })
     else { return }
     set(first..<Int(last.offset - device.section.bodyOffset), [])
   }
@@ -155,7 +157,7 @@ struct DevicePatcher {
     for (place, value) in [(0, target), (4, actual)] {
       try setConfig((0..<4).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * $0)) }, at: place)
     }
-    if state.number("poisonValue") != device.fields.number("poisonValue") ?? 0 {
+    if state.number("poisonValue") != device.number("poisonValue") ?? 0 {
       try set("poisonValue", state.number("poisonValue") ?? 0)
     }
   }

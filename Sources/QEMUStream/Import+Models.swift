@@ -65,28 +65,28 @@ extension VirtioSection {
     return state
   }
 
-  private func number32(_ name: String) -> UInt32 { UInt32(truncatingIfNeeded: fields.number(name) ?? 0) }
+  private func number32(_ name: String) -> UInt32 { UInt32(truncatingIfNeeded: number(name) ?? 0) }
 
   // MARK: - Network
 
   private func netState() throws(QEMUStreamError) -> StateTree {
-    if fields.number("rss.populateHash") == 1 { throw invalid("its driver wants hashes of packets") }
+    if number("rss.populateHash") == 1 { throw invalid("its driver wants hashes of packets") }
     var state = NetState()
-    if let address = EthernetAddress(fields.bytes("mac") ?? []) { state.address = address }
-    let link = fields.number("linkStatus") ?? 1
+    if let address = EthernetAddress(bytes("mac") ?? []) { state.address = address }
+    let link = number("linkStatus") ?? 1
     state.isLinkWanted = link & 1 != 0
     state.asksToAnnounce = link & 2 != 0 && has(.netGuestAnnounce)
-    state.pairCount = UInt16(truncatingIfNeeded: fields.number("pairs") ?? 1)
+    state.pairCount = UInt16(truncatingIfNeeded: number("pairs") ?? 1)
     state.takenOffloads = offloads.rawValue
     var tree = try state.tree()
     tree = tree.replacing("filter", with: filter(tree))
-    if fields.number("rss.enabled") == 1 { tree = tree.replacing("steering", with: try steering(tree)) }
+    if number("rss.enabled") == 1 { tree = tree.replacing("steering", with: try steering(tree)) }
     return tree
   }
 
   /// What the driver takes undone: what it has asked for, or else all that it has agreed to.
   var offloads: Offloads {
-    let taken = fields.number("offloads") ?? features
+    let taken = number("offloads") ?? features
     let table: [(Feature, Offloads)] = [
       (.netGuestChecksum, .checksum), (.netGuestTSO4, .tcp4), (.netGuestTSO6, .tcp6), (.netGuestECN, .congestion),
       (.netGuestUFO, .udpFragments), (.netGuestUSO4, .udp4), (.netGuestUSO6, .udp6),
@@ -99,31 +99,31 @@ extension VirtioSection {
   private static let modes = ["promiscuous", "allMulticast", "allUnicast", "noMulticast", "noUnicast", "noBroadcast"]
 
   private func filter(_ tree: StateTree) -> StateTree {
-    let modes = Self.modes.enumerated().reduce(UInt64(0)) { $0 | (fields.number($1.element) == 0 ? 0 : 1 << $1.offset) }
-    let table = fields.bytes("macTable") ?? []
+    let modes = Self.modes.enumerated().reduce(UInt64(0)) { $0 | (number($1.element) == 0 ? 0 : 1 << $1.offset) }
+    let table = bytes("macTable") ?? []
     let addresses = stride(from: 0, to: table.count - table.count % 6, by: 6).map { EthernetAddress(table, at: $0) }
-    let vlans = fields.bytes("vlans") ?? []
+    let vlans = bytes("vlans") ?? []
     let words = stride(from: 0, to: 8 * (vlans.count / 8), by: 8).map { vlans.littleEndian64(at: $0) ?? 0 }
     func numbers(_ addresses: [EthernetAddress]) -> StateTree { .array(addresses.map { .unsigned($0.rawValue) }) }
     return (tree.value(at: "filter") ?? .record([]))
       .replacing("modes", with: .unsigned(modes))
       .replacing("unicast", with: numbers(addresses.filter { !$0.isMulticast }))
       .replacing("multicast", with: numbers(addresses.filter(\.isMulticast)))
-      .replacing("hasTooManyUnicast", with: .bool(fields.number("unicastOverflow") == 1))
-      .replacing("hasTooManyMulticast", with: .bool(fields.number("multicastOverflow") == 1))
+      .replacing("hasTooManyUnicast", with: .bool(number("unicastOverflow") == 1))
+      .replacing("hasTooManyMulticast", with: .bool(number("multicastOverflow") == 1))
       .replacing("vlans", with: .array(has(.netControlVLAN) ? words.map { .unsigned($0) } : []))
   }
 
   private func steering(_ tree: StateTree) throws(QEMUStreamError) -> StateTree {
-    guard fields.number("rss.redirect") == 1 else { throw invalid("its driver wants hashes of packets") }
-    let table = fields.bytes("rss.table") ?? []
+    guard number("rss.redirect") == 1 else { throw invalid("its driver wants hashes of packets") }
+    let table = bytes("rss.table") ?? []
     let entries = stride(from: 0, to: table.count - 1, by: 2).map { UInt64(table[$0]) << 8 | UInt64(table[$0 + 1]) }
     return (tree.value(at: "steering") ?? .record([]))
       .replacing("isChosenByDriver", with: .bool(true))
-      .replacing("types", with: .unsigned(fields.number("rss.types") ?? 0))
-      .replacing("key", with: .bytes(fields.bytes("rss.key") ?? []))
+      .replacing("types", with: .unsigned(number("rss.types") ?? 0))
+      .replacing("key", with: .bytes(bytes("rss.key") ?? []))
       .replacing("table", with: .array(entries.map { .unsigned($0) }))
-      .replacing("unclassified", with: .unsigned(fields.number("rss.unclassified") ?? 0))
+      .replacing("unclassified", with: .unsigned(number("rss.unclassified") ?? 0))
   }
 }
 

@@ -56,17 +56,24 @@ struct HostImport {
   private(set) var queues: [StateTree] = []
   private(set) var returns: [ReturnedHead] = []
   private let device: VirtioSection
+  private let parked: [Int: [UInt16]]
 
   /// What stands for the host where only the model is looked at.
   static func none(_ device: VirtioSection) -> HostImport { HostImport(device) }
 
   private init(_ device: VirtioSection) {
     self.device = device
+    parked = device.parkedHeads
   }
 
   init(_ device: VirtioSection, _ guest: GuestMemory) throws(QEMUStreamError) {
     self.device = device
-    for queue in try device.queues {
+    parked = device.parkedHeads
+    let set = try device.queues
+    if let stray = parked.keys.first(where: { index in !set.contains { $0.index == index } }) {
+      throw device.invalid("a request waits in the queue \(stray), which its driver has not set up")
+    }
+    for queue in set {
       let next = try resume(queue, guest)
       queues.append(
         .record([
@@ -105,7 +112,7 @@ struct HostImport {
   private mutating func giveBack(
     _ queue: VirtioSection.Queue, from used: UInt16, count: UInt16, _ guest: GuestMemory
   ) throws(QEMUStreamError) {
-    let heads = device.parkedHeads(of: queue.index)
+    let heads = parked[queue.index] ?? []
     switch device.model {
     case .balloon:
       // To do again what a balloon's queues ask for is harmless, and the statistics are still in their buffer.

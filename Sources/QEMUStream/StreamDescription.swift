@@ -1,15 +1,10 @@
 /// What a stream says of its own sections, behind them: the name, type and size of every field, save what is inside virtio.
 struct StreamDescription {
-  struct Device {
-    let name: String
-    let instance: UInt32
-    let content: JSON
-  }
-
   /// Its text, as it stands in the stream.
   let text: [UInt8]
   let offset: UInt64
-  let devices: [Device]
+  /// What it says of each section.
+  let devices: [StreamSection.Key: JSON]
 
   init(_ text: [UInt8], offset: UInt64) throws(QEMUStreamError) {
     let json = try JSONParser.parse(text, origin: offset)
@@ -18,12 +13,14 @@ struct StreamDescription {
       throw .unsupported(place, what: "a page of \(size) bytes")
     }
     guard let list = json["devices"]?.elements else { throw .invalid(place, reason: "no devices") }
-    var devices: [Device] = []
+    var devices: [StreamSection.Key: JSON] = [:]
     for content in list {
       guard let name = content["name"]?.text, let number = content["instance_id"]?.integer,
         let instance = UInt32(exactly: number)
       else { throw .invalid(place, reason: "a device without name or instance") }
-      devices.append(Device(name: name, instance: instance, content: content))
+      guard devices.updateValue(content, forKey: StreamSection.Key(name: name, instance: instance)) == nil else {
+        throw .invalid(place, reason: "the device \(name.printable), instance \(instance), twice")
+      }
     }
     self.text = text
     self.offset = offset
@@ -32,11 +29,9 @@ struct StreamDescription {
 
   /// The content of a section, field by field; nil for a section that is not described.
   func fields(of section: StreamSection) throws(QEMUStreamError) -> [StreamField]? {
-    guard let device = devices.first(where: { ($0.name, $0.instance) == (section.name, section.instance) }) else {
-      return nil
-    }
+    guard let content = devices[section.key] else { return nil }
     var cursor = FieldCursor(section.body, section: section.label, origin: section.bodyOffset)
-    try cursor.structure(device.content)
+    try cursor.structure(content)
     guard cursor.isAtEnd else {
       throw .contradictsDescription(cursor.place, reason: "\(cursor.remaining) bytes more")
     }
@@ -45,8 +40,8 @@ struct StreamDescription {
 
   /// Where in the text the size of a virtio section stands; nil when it is not there.
   func sizePlace(of section: StreamSection) -> Range<Int>? {
-    let device = devices.first { ($0.name, $0.instance) == (section.name, section.instance) }
-    let field = device?.content["fields"]?.elements?.first { $0["type"]?.text == "virtio" }
+    let fields = devices[section.key]?["fields"]?.elements
+    let field = fields?.first { $0["type"]?.text == "virtio" }
     guard case .integer(_, let place)? = field?["size"] else { return nil }
     return place
   }

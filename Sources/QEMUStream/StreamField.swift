@@ -56,19 +56,3 @@ public struct StreamDifference: Equatable, Sendable, CustomStringConvertible {
     return "\(place): \(old.map(\.description) ?? "absent") -> \(new.map(\.description) ?? "absent")"
   }
 }
-
-extension [StreamField] {
-  subscript(_ name: String) -> StreamField? { first { $0.name == name } }
-
-  /// The number in a field; nil when there is no such field, or it is no number.
-  func number(_ name: String) -> UInt64? {
-    guard case .unsigned(let value) = self[name]?.value else { return nil }
-    return value
-  }
-
-  /// The bytes in a field.
-  func bytes(_ name: String) -> [UInt8]? {
-    guard case .bytes(let value) = self[name]?.value else { return nil }
-    return value
-  }
-}

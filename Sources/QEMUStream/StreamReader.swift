@@ -20,6 +20,7 @@ struct StreamReader: ~Copyable {
   private var configuration: [StreamField] = []
   private var head: [UInt8] = []
   private var headers: [UInt32: Header] = [:]
+  private var keys: Set<StreamSection.Key> = []
   private var sections: [StreamSection] = []
   private var bodiesByteCount = 0
   private var ramID: UInt32?
@@ -145,7 +146,7 @@ struct StreamReader: ~Copyable {
     let instance = try input.integer(UInt32.self, "instance")
     let version = try input.integer(UInt32.self, "version")
     guard headers[id] == nil else { throw .invalid(place, reason: "a second section of the number \(id)") }
-    guard !headers.values.contains(where: { ($0.name, $0.instance) == (name, instance) }) else {
+    guard keys.insert(StreamSection.Key(name: name, instance: instance)).inserted else {
       throw .invalid(place, reason: "a second section \(name.printable), instance \(instance)")
     }
     headers[id] = Header(name: name, instance: instance, version: version, isOpen: kind == .start)
@@ -282,9 +283,9 @@ struct StreamReader: ~Copyable {
   /// Proves the sections against the description and gives them their fields.
   private mutating func describe(_ description: StreamDescription?) throws(QEMUStreamError) {
     if let description {
-      for device in description.devices
-      where !sections.contains(where: { ($0.name, $0.instance) == (device.name, device.instance) }) {
-        let place = StreamPlace(section: device.name, offset: description.offset)
+      let keys = Set(sections.map(\.key))
+      if let stray = description.devices.keys.first(where: { !keys.contains($0) }) {
+        let place = StreamPlace(section: stray.name, offset: description.offset)
         throw .contradictsDescription(place, reason: "the section is not there")
       }
     }

@@ -28,4 +28,12 @@ public struct StreamSection: Equatable, Sendable {
 
   /// `name` or `name/instance`: how errors call the section.
   public var label: String { instance == 0 ? name : "\(name)/\(instance)" }
+
+  /// What no two sections of a stream have in common.
+  struct Key: Hashable {
+    let name: String
+    let instance: UInt32
+  }
+
+  var key: Key { Key(name: name, instance: instance) }
 }

@@ -22,11 +22,13 @@ extension VirtioParser {
 
   /// `VirtQueueElement`, as a 64-bit host has it in memory: head, counts, addresses and lengths of up to 1024 buffers each way.
   private mutating func parseRequest(_ name: String) throws(QEMUStreamError) {
-    if queueCount > 1 { try cursor.integer(UInt32.self, "\(name).queue") }
     let place = cursor.place(name)
+    let queue = queueCount > 1 ? try cursor.integer(UInt32.self, "\(name).queue") : 0
+    guard queue < queueCount else { throw .invalid(place, reason: "a request of a queue \(queue)") }
     let end = cursor.position + 49_168
     try cursor.need(49_168, name)
-    try cursor.integer(UInt32.self, "\(name).head", isLittleEndian: true)
+    let head = try cursor.integer(UInt32.self, "\(name).head", isLittleEndian: true)
+    guard head < 32_768 else { throw .invalid(place, reason: "a request of the head \(head)") }
     let out = try cursor.integer(UInt32.self, "\(name).outCount", isLittleEndian: true)
     let `in` = try cursor.integer(UInt32.self, "\(name).inCount", isLittleEndian: true)
     guard out <= 1024, `in` <= 1024 else { throw .invalid(place, reason: "a request of \(out) and \(`in`) buffers") }

@@ -16,11 +16,10 @@ extension VirtioSection {
     let vector: UInt16?
   }
 
-  var fields: [StreamField] { section.fields }
-  var status: UInt8 { UInt8(truncatingIfNeeded: fields.number("status") ?? 0) }
+  var status: UInt8 { UInt8(truncatingIfNeeded: number("status") ?? 0) }
 
   /// The negotiated features, all 64.
-  var features: UInt64 { fields.number("allFeatures") ?? fields.number("features") ?? 0 }
+  var features: UInt64 { number("allFeatures") ?? number("features") ?? 0 }
 
   func has(_ feature: Feature) -> Bool {
     feature.rawValue < 64 && features >> UInt64(feature.rawValue) & 1 != 0
@@ -28,7 +27,7 @@ extension VirtioSection {
 
   /// The configuration space as QEMU had it ready; nil while the driver had not read it.
   var config: [UInt8]? {
-    guard let config = fields.bytes("config"), config.contains(where: { $0 != 0 }) else { return nil }
+    guard let config = bytes("config"), config.contains(where: { $0 != 0 }) else { return nil }
     return config
   }
 
@@ -38,7 +37,7 @@ extension VirtioSection {
   var queues: [Queue] {
     get throws(QEMUStreamError) {
       var queues: [Queue] = []
-      for index in 0..<Int(fields.number("queueCount") ?? 0) {
+      for index in 0..<Int(number("queueCount") ?? 0) {
         if let queue = try queue(index) { queues.append(queue) }
       }
       return queues
@@ -46,23 +45,27 @@ extension VirtioSection {
   }
 
   private func queue(_ index: Int) throws(QEMUStreamError) -> Queue? {
-    guard let descriptors = fields.number("queues[\(index)].desc"), descriptors != 0 else { return nil }
-    guard let available = fields.number("rings[\(index)].avail"), let used = fields.number("rings[\(index)].used"),
-      let size = fields.number("queues[\(index)].size")
+    guard let descriptors = number("queues[\(index)].desc"), descriptors != 0 else { return nil }
+    guard let available = number("rings[\(index)].avail"), let used = number("rings[\(index)].used"),
+      let size = number("queues[\(index)].size")
     else { throw invalid("the queue \(index) has no rings") }
-    let vector = fields.number("queues[\(index)].vector").map { UInt16(truncatingIfNeeded: $0) }
+    let vector = number("queues[\(index)].vector").map { UInt16(truncatingIfNeeded: $0) }
     return Queue(
       index: index, size: size, descriptors: descriptors, available: available, used: used,
-      lastAvailable: UInt16(truncatingIfNeeded: fields.number("queues[\(index)].lastAvailable") ?? 0),
+      lastAvailable: UInt16(truncatingIfNeeded: number("queues[\(index)].lastAvailable") ?? 0),
       vector: vector == 0xFFFF ? nil : vector)
   }
 
-  /// The heads of the requests that wait in a queue for somebody to mend an error.
-  func parkedHeads(of queue: Int) -> [UInt16] {
-    var heads: [UInt16] = []
-    while let head = fields.number("requests[\(heads.count)].head") { heads.append(UInt16(truncatingIfNeeded: head)) }
-    return heads.enumerated().filter { (fields.number("requests[\($0.offset)].queue") ?? 0) == UInt64(queue) }.map(
-      \.element)
+  /// The heads of the requests that wait for somebody to mend an error, by queue.
+  var parkedHeads: [Int: [UInt16]] {
+    var heads: [Int: [UInt16]] = [:]
+    var count = 0
+    while let head = number("requests[\(count)].head") {
+      let queue = Int(number("requests[\(count)].queue") ?? 0)
+      heads[queue, default: []].append(UInt16(truncatingIfNeeded: head))
+      count += 1
+    }
+    return heads
   }
 
   /// The features that a driver keeps without anything in our device depending on it.
@@ -75,8 +78,8 @@ extension VirtioSection {
   /// Refuses what no device of ours can go on from, whatever its kind.
   func checkCarried() throws(QEMUStreamError) {
     let steps = DeviceStatus(rawValue: status)
-    if fields.number("broken") == 1 || steps.contains(.needsReset) { throw invalid("it is broken and needs a reset") }
-    if fields.number("disabled") == 1 { throw invalid("it is disabled") }
+    if number("broken") == 1 || steps.contains(.needsReset) { throw invalid("it is broken and needs a reset") }
+    if number("disabled") == 1 { throw invalid("it is disabled") }
     guard steps.contains(.featuresOK) else {
       if !steps.contains(.driverOK), try queues.isEmpty { return }
       throw invalid("its driver is of the time before virtio 1.0")

@@ -32,6 +32,8 @@ public struct VirtioSection: Equatable, Sendable {
   /// The device's place in the machine, such as `0000:00:01.0` or `virtio-mmio@00000000feb02e00`.
   public let path: String
   public let section: StreamSection
+  /// Where in the section's fields each is.
+  private let places: [String: Int]
 
   /// The virtio device that a section is of; nil for anything else.
   public init?(_ section: StreamSection) {
@@ -42,6 +44,23 @@ public struct VirtioSection: Equatable, Sendable {
     self.model = model
     self.transport = transport
     self.section = section
+    let names = section.fields.enumerated().map { ($0.element.name, $0.offset) }
+    places = Dictionary(names, uniquingKeysWith: { first, _ in first })
+  }
+
+  /// A field by its name, such as `queues[0].lastAvailable`; nil where there is none.
+  public func field(_ name: String) -> StreamField? { places[name].map { section.fields[$0] } }
+
+  /// The number in a field; nil where there is none.
+  public func number(_ name: String) -> UInt64? {
+    guard case .unsigned(let value)? = field(name)?.value else { return nil }
+    return value
+  }
+
+  /// The bytes in a field; nil where there are none.
+  public func bytes(_ name: String) -> [UInt8]? {
+    guard case .bytes(let value)? = field(name)?.value else { return nil }
+    return value
   }
 
   /// A section's name as the device's place in the machine and what it is.

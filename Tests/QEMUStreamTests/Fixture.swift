@@ -38,10 +38,3 @@ extension QEMUStream {
     return device
   }
 }
-
-extension VirtioSection {
-  func number(_ name: String) -> UInt64? {
-    guard case .unsigned(let value)? = section.fields.first(where: { $0.name == name })?.value else { return nil }
-    return value
-  }
-}
