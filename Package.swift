@@ -61,7 +61,7 @@ let checkTools: [Target] = [
   .executableTarget(
     name: "qemu-carry",
     dependencies: [
-      "QEMUStream", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState",
+      "QEMUStream", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "GuestRAM", "DeviceState",
       "LinuxIO",
     ], path: "EndToEnd/qemu-carry", swiftSettings: settings)
 ]
@@ -93,7 +93,7 @@ let testTargets: [Target] = [
   tests(
     "QEMUStreamTests",
     uses: [
-      "QEMUStream", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState",
+      "QEMUStream", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "GuestRAM", "DeviceState",
       "LinuxIO",
       "Support",
     ],

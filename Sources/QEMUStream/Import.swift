@@ -26,7 +26,7 @@ extension QEMUStream {
   public func importState(
     memory: GuestMemory, options: ImportOptions = ImportOptions()
   ) throws(QEMUStreamError) -> Snapshot {
-    var snapshot = Snapshot(producer: String("QEMU \(machine)".prefix(60)))
+    var snapshot = Snapshot(producer: "QEMU", producerVersion: machineName)
     var returns: [ReturnedHead] = []
     for device in virtioDevices where device.model != .entropy {
       try device.checkCarried()
@@ -43,6 +43,11 @@ extension QEMUStream {
     }
     return snapshot
   }
+}
+
+extension QEMUStream {
+  /// The machine type, not longer than a snapshot has room for whatever the stream says.
+  fileprivate var machineName: String { String(decoding: machine.utf8.prefix(80), as: UTF8.self) }
 }
 
 /// A chain that becomes available again.
