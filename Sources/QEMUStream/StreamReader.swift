@@ -246,9 +246,17 @@ struct StreamReader: ~Copyable {
     }
     switch input.ahead(distance + 5) {
     case StreamPart.start, StreamPart.full: return try isHeader(at: distance + 6)
-    case StreamPart.end, StreamPart.more, StreamPart.last, StreamPart.command: return true
+    case StreamPart.end: return try isEnd(at: distance + 6)
+    case StreamPart.more, StreamPart.last, StreamPart.command: return true
     default: return false
     }
+  }
+
+  /// Whether the stream is over there, or its description begins. Zeros behind a byte that looks like a footer are common.
+  private mutating func isEnd(at distance: Int) throws(QEMUStreamError) -> Bool {
+    guard try input.fill(distance + 1) else { return true }
+    guard input.ahead(distance) == StreamPart.description else { return false }
+    return try !input.fill(distance + 6) || input.ahead(distance + 5) == UInt8(ascii: "{")
   }
 
   /// Whether a section's number and name stand there.
