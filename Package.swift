@@ -35,6 +35,9 @@ let libraries: [Target] = [
   module("VirtioNet", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Migration", uses: ["GuestRAM", "LinuxIO"]),
   module("VhostUser", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
+  module(
+    "QEMUStream",
+    uses: ["Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("SimulatedGuest", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Options"),
 ]
@@ -57,6 +60,16 @@ let programs: [Target] = [
       "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "Migration", "GuestRAM", "DeviceState", "LinuxIO",
       "Options", "ReportPage",
     ]),
+]
+
+/// What checks of `EndToEnd` need beside the programs.
+let checkTools: [Target] = [
+  .executableTarget(
+    name: "qemu-carry",
+    dependencies: [
+      "QEMUStream", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "GuestRAM", "DeviceState",
+      "LinuxIO",
+    ], path: "EndToEnd/qemu-carry", swiftSettings: settings)
 ]
 
 let testTargets: [Target] = [
@@ -85,6 +98,12 @@ let testTargets: [Target] = [
   tests(
     "VirtiokitTests",
     uses: ["virtiokit", "Balloon", "VirtioBlk", "VirtioNet", "Migration", "GuestRAM", "LinuxIO", "Options"]),
+  tests(
+    "QEMUStreamTests",
+    uses: [
+      "QEMUStream", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "GuestRAM", "DeviceState", "LinuxIO", "Support",
+    ],
+    resources: [.copy("Fixtures")]),
   tests("OptionsTests", uses: ["Options"]),
   tests(
     "SimulatedGuestTests",
@@ -100,5 +119,5 @@ let package = Package(
   name: "VirtioKit",
   products: libraries.map { .library(name: $0.name, targets: [$0.name]) }
     + programs.map { .executable(name: $0.name, targets: [$0.name]) },
-  targets: [.systemLibrary(name: "CLinux")] + libraries + shared + programs + testTargets
+  targets: [.systemLibrary(name: "CLinux")] + libraries + shared + programs + checkTools + testTargets
 )

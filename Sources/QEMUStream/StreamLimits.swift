@@ -1,0 +1,29 @@
+/// The bounds of everything that a stream can make grow.
+public enum StreamLimits {
+  /// The longest body of a section other than the memory's, in bytes.
+  public static let bodyByteCount = 64 << 20
+  /// The longest bodies of all such sections together, in bytes.
+  public static let bodiesByteCount = 256 << 20
+  /// The most sections, and parts of sections, other than the memory's.
+  public static let sectionCount = 16_384
+  /// The longest description that a stream may have of itself, in bytes.
+  public static let descriptionByteCount = 16 << 20
+  /// The most values in such a description.
+  public static let descriptionValueCount = 1 << 20
+  /// How deep the description may nest.
+  public static let descriptionDepth = 64
+  /// The longest machine name, in bytes.
+  public static let machineByteCount = 255
+  /// The most blocks of memory.
+  public static let blockCount = 1024
+  /// The most memory in all blocks together: 64 TiB.
+  public static let memoryByteCount: UInt64 = 64 << 40
+  /// The longest bitmap of a block's pages in a file that has each at its place, in bytes: a bit for each page.
+  public static let bitmapByteCount: UInt64 = 16 << 20
+  /// The longest gap between the parts of such a file, in bytes.
+  public static let gapByteCount: UInt64 = 64 << 20
+  /// The most fields in which one section is shown.
+  public static let fieldCount = 1 << 18
+  /// QEMU's own bound on the virtqueues of a device: the length of its arrays.
+  public static let queueCount = 1024
+}

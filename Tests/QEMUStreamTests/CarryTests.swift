@@ -1,0 +1,177 @@
+import Balloon
+import DeviceState
+import GuestRAM
+import LinuxIO
+import QEMUStream
+import Testing
+import VirtioBlk
+import VirtioCore
+import VirtioNet
+
+/// Our devices on the rings of a machine of QEMU.
+@Suite("Taking QEMU's devices over and giving them back") struct CarryTests {
+  /// The device as it is after it has served what waits in its rings.
+  private func serve<Device: VirtioDevice & ~Copyable>(
+    _ device: consuming Device, _ whole: QEMUStream.WithMemory, _ model: VirtioSection.Model, isServed: Bool = true
+  ) throws -> Snapshot {
+    var snapshot = try whole.stream.importState(memory: whole.memory)
+    let path = try whole.stream.device(model).path
+    var host = DeviceHost(device) { _ in }
+    try host.attach(whole.memory)
+    try host.restore(from: &snapshot, instance: path)
+    if isServed {
+      _ = host.resume()
+      _ = host.wake()
+      host.pause()
+    }
+    let isBroken = host.isBroken
+    #expect(!isBroken)
+    var result = Snapshot()
+    try host.save(into: &result, instance: path)
+    return result
+  }
+
+  private func disk() throws -> FileStore {
+    try FileStore(inMemory: 65_536)
+  }
+
+  private func used(_ whole: QEMUStream.WithMemory, _ ring: UInt64) throws -> UInt16 {
+    try whole.memory.read(UInt16.self, at: GuestAddress(ring + 2))
+  }
+
+  private var balloon: BalloonOptions {
+    var options = BalloonOptions()
+    options.leastQueueSize = 128
+    return options
+  }
+
+  private var card: NetOptions {
+    var options = NetOptions(address: .broadcast)
+    options.announcesMoves = false
+    return options
+  }
+
+  @Test(
+    "5.2.6: a disk serves what its driver had made available and QEMU had not looked at",
+    arguments: [Fixture.q35, .microvm])
+  func block(_ fixture: Fixture) throws {
+    let whole = try fixture.read()
+    _ = try serve(BlockDevice(try disk()), whole, .block)
+    #expect(try used(whole, 0x10128) == 3)
+    // The statuses of a read and of a write.
+    #expect(try whole.memory.read(UInt8.self, at: GuestAddress(0x41400)) == 0)
+    #expect(try whole.memory.read(UInt8.self, at: GuestAddress(0x42400)) == 0)
+  }
+
+  @Test("5.2.6: a disk serves what QEMU had taken and could not do")
+  func parked() throws {
+    let whole = try Fixture.parked.read()
+    let store = try disk()
+    _ = try serve(BlockDevice(store), whole, .block)
+    #expect(try used(whole, 0x10128) == 3)
+    let heads = try [8, 16].map { try whole.memory.read(UInt32.self, at: GuestAddress(0x10128 + 4 + $0)) }
+    #expect(Set(heads) == [3, 6])
+    #expect(try whole.memory.read(UInt8.self, at: GuestAddress(0x41400)) == 0)
+    #expect(try whole.memory.read(UInt8.self, at: GuestAddress(0x42400)) == 0)
+  }
+
+  @Test("5.5.6: a balloon goes on, and reads statistics again that QEMU held", arguments: [Fixture.q35, .microvm])
+  func balloon(_ fixture: Fixture) throws {
+    let whole = try fixture.read()
+    let snapshot = try serve(BalloonDevice(balloon, reclaimer: MemoryReclaimer()), whole, .balloon)
+    #expect(try used(whole, 0x30128) == 2)
+    #expect(try used(whole, 0x32128) == 0)
+    let state = try snapshot.read(BalloonState.self, instance: try whole.stream.device(.balloon).path)
+    #expect(state.statisticsHeld)
+    #expect(state.statistics.map(\.value) == [0x1234000])
+  }
+
+  @Test("5.1.6: a card sends, receives and obeys as its driver had asked", arguments: [Fixture.q35, .microvm])
+  func net(_ fixture: Fixture) throws {
+    let whole = try fixture.read()
+    let snapshot = try serve(NetDevice(card, ports: [LoopbackPort()]), whole, .net)
+    #expect(try used(whole, 0x20128) == 1)
+    #expect(try used(whole, 0x21128) == 1)
+    #expect(try used(whole, 0x22128) == 2)
+    let state = try snapshot.read(NetState.self, instance: try whole.stream.device(.net).path)
+    #expect(state.address.description == "52:54:00:12:34:56")
+    #expect(state.isLinkWanted)
+  }
+
+  /// The stream after our devices have gone back into it.
+  private func export(
+    _ fixture: Fixture, _ whole: QEMUStream.WithMemory, _ snapshot: Snapshot, notifies: Bool = false
+  ) throws -> [UInt8] {
+    let template = try MemoryFile.create(name: "template", byteCount: 0, isResizable: true)
+    let bytes = try fixture.bytes
+    try template.writeAll(bytes, at: 0)
+    let output = try MemoryFile.create(name: "output", byteCount: 0, isResizable: true)
+    var options = ExportOptions()
+    options.notifiesDrivers = notifies
+    try whole.stream.export(
+      snapshot, memory: whole.memory, layout: whole.layout, template: template, to: output, options: options)
+    return try output.readBytes(exactly: try output.status.byteCount, at: 0) ?? []
+  }
+
+  @Test("A stream in which nothing has happened comes out with the same fields and the same memory")
+  func unchanged() throws {
+    let whole = try Fixture.q35.read()
+    let snapshot = try serve(BalloonDevice(balloon, reclaimer: MemoryReclaimer()), whole, .balloon, isServed: false)
+    let again = try QEMUStream.readWithMemory(try export(.q35, whole, snapshot, notifies: true))
+    #expect(whole.stream.differences(to: again.stream).isEmpty)
+    #expect(
+      try whole.memory.readBytes(1 << 20, at: GuestAddress(0)) == again.memory.readBytes(1 << 20, at: GuestAddress(0)))
+    #expect(whole.stream.blocks == again.stream.blocks)
+  }
+
+  @Test("What our disk did is in the stream: its index, its interrupt, and no request any more that waits")
+  func exported() throws {
+    let whole = try Fixture.q35.read()
+    let snapshot = try serve(BlockDevice(try disk()), whole, .block)
+    let disk = try QEMUStream.read(try export(.q35, whole, snapshot, notifies: true)).device(.block)
+    #expect(disk.number("queues[0].lastAvailable") == 3)
+    #expect(disk.section.fields.first { $0.name == "msix.pending" }?.value == .bytes([2]))
+    let parked = try Fixture.parked.read()
+    let repaired = try serve(BlockDevice(try self.disk()), parked, .block)
+    let stream = try QEMUStream.read(try export(.parked, parked, repaired))
+    #expect(try stream.device(.block).number("requests[0].follows") == 0)
+    #expect(try stream.device(.block).section.body.count < parked.stream.device(.block).section.body.count)
+  }
+
+  @Test("What QEMU could not go on from is refused by name, before anything is written")
+  func refusals() throws {
+    let whole = try Fixture.microvm.read()
+    let path = try whole.stream.device(.block).path
+    func refusal(_ change: (inout BlockState) -> Void, instance: String? = nil, notifies: Bool = false) throws -> String
+    {
+      let served = try serve(BlockDevice(try disk()), whole, .block, isServed: notifies)
+      var state = try served.read(BlockState.self, instance: path)
+      change(&state)
+      var snapshot = Snapshot()
+      for section in served.sections where section.name == "block-host" { try snapshot.add(section) }
+      try snapshot.add(state, instance: instance ?? path)
+      let error = try #require(throws: QEMUStreamError.self) {
+        try export(.microvm, whole, snapshot, notifies: notifies)
+      }
+      return error.description
+    }
+    #expect(try refusal { $0.flushFailed = true }.contains("a flush has failed"))
+    #expect(try refusal { $0.capacitySectors = 7 }.contains("its capacity is not that of the template"))
+    #expect(try refusal { $0.writeback.toggle() }.contains("when writes are stable"))
+    #expect(try refusal({ _ in }, instance: "0000:00:1e.0").contains("has no such device"))
+    #expect(try refusal({ _ in }, notifies: true).contains("without MSI-X"))
+  }
+
+  @Test("A driver of the time before virtio 1.0 cannot be taken over, and memory is left alone")
+  func legacy() throws {
+    var bytes = SyntheticStream.balloon
+    bytes[12] = 7
+    var stream = SyntheticStream()
+    stream.memory(pages: 1) { $0.zeroPage(0, block: "microvm.ram") }
+    stream.virtio("virtio-mmio@0/virtio-balloon", bytes)
+    stream.end()
+    let whole = try QEMUStream.readWithMemory(stream.bytes)
+    let error = try #require(throws: QEMUStreamError.self) { try whole.stream.importState(memory: whole.memory) }
+    #expect(error.description.contains("the time before virtio 1.0"))
+  }
+}
