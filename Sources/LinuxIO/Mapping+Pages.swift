@@ -47,6 +47,11 @@ extension Mapping {
     }
   }
 
+  /// Has the kernel use huge pages from now on where it has them. `EINVAL` is thrown by one that knows none.
+  public func preferHugePages() throws(LinuxError) {
+    _ = try retrying("madvise") { unsafe madvise(base, byteCount, Int32(MADV_HUGEPAGE)) }
+  }
+
   /// The first stretch of pages in memory or swap from `start` on, in bytes, or nil when there is none before `end`.
   ///
   /// It knows what this process has touched, and so all of memory that nobody else has. It reads the kernel's page map and

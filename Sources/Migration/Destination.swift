@@ -211,23 +211,23 @@ extension Destination where Link: ~Copyable {
   private mutating func receiveGuest(
     _ memory: GuestMemory, mayLackPages: Bool
   ) throws(MigrationError) -> (state: [UInt8], OutstandingPages) {
-    let populator = try Populator.start(memory, threadCount: limits.populatingThreadCount)
-    defer { populator.finish() }
+    let store = try PageStore(memory, threadCount: limits.populatingThreadCount)
+    defer { store.endFirstPass() }
+    let stage = try store.makeStage()
     var planned = PlannedPages(memory.regions.map(\.range))
     var outstanding = OutstandingPages(memory.regions.map(\.range))
     var state: [UInt8] = []
     while true {
       let frame = try stream.receive()
       switch frame.kind {
-      case .plan: try populator.add(take(frame, &planned, memory))
+      case .plan: try store.prepare(take(frame, &planned, memory))
       case .pass:
-        // It is behind the data, and must not give memory to a page that is zero by now.
-        populator.finish()
+        store.endFirstPass()
         try beginPass(frame, &planned, memory)
-      case .pages: try receivePages(frame, planned.take(frame), memory)
+      case .pages: try store.receive(frame, planned.take(frame), from: &stream.receiver, through: stage)
       case .encoded: try receiveEncoded(frame, &planned, memory)
       case .outstanding where mayLackPages:
-        populator.finish()
+        store.endFirstPass()
         try take(frame, &outstanding, memory)
       case .state: try append(frame, to: &state)
       case .complete:
@@ -283,15 +283,6 @@ extension Destination where Link: ~Copyable {
     if report.passCount == 0 { report.closeFirstPass(memoryByteCount: memory.byteCount) }
     report.passCount += 1
     try planned.beginPass(memory.regions.map(\.range))
-  }
-
-  private mutating func receivePages(
-    _ frame: Frame, _ pages: PageFrame, _ memory: GuestMemory
-  ) throws(MigrationError) {
-    try stream.receiver.receivePages(pages.buffers, of: memory)
-    guard try pages.payload(memory) == frame.payload else {
-      throw .damagedPages(GuestRange(start: pages.runs[0].start, byteCount: UInt64(pages.byteCount)))
-    }
   }
 
   private func receiveEncoded(

@@ -104,7 +104,7 @@ extension FrameKind: CustomStringConvertible {
 /// | 2 ..< 4 | flags, 0 in this version |
 /// | 4 ..< 8 | number: 0, 1, 2, … in each direction |
 /// | 8 ..< 12 | bytes of payload |
-/// | 12 ..< 16 | bytes of page data behind the payload, at most 1 MiB; 0 for all kinds but `pages` and `late` |
+/// | 12 ..< 16 | bytes of page data behind the payload, at most 256 KiB; 0 for all kinds but `pages` and `late` |
 /// | 16 ..< 24 | digest of the payload |
 /// | 24 ..< 32 | digest of the 24 bytes before |
 ///
@@ -112,7 +112,8 @@ extension FrameKind: CustomStringConvertible {
 /// before it is believed.
 struct Frame: Equatable, Sendable {
   static let headerByteCount = 32
-  static let mostPageData = 1 << 20
+  /// Little enough to stay in the processor's nearest caches from one step to the next.
+  static let mostPageData = 256 << 10
 
   let kind: FrameKind
   var payload: [UInt8] = []
