@@ -48,6 +48,13 @@ public enum FrameKind: UInt16, CaseIterable, Sendable {
   case handOver = 24
   /// Source: where in which file each region of memory is; the files' descriptors come with it.
   case files = 25
+  /// Source, once accepted: how many further connections there are, and what they are known by. Destination: whether it
+  /// takes them.
+  case lanes = 32
+  /// Source, first on a further connection: which it is.
+  case join = 33
+  /// Source, on a further connection: all of a pass has been sent here.
+  case barrier = 34
 }
 
 extension FrameKind: CustomStringConvertible {
@@ -76,6 +83,9 @@ extension FrameKind: CustomStringConvertible {
     case .rejoin: "rejoin"
     case .handOver: "hand over"
     case .files: "files"
+    case .lanes: "lanes"
+    case .join: "join"
+    case .barrier: "barrier"
     }
   }
 
@@ -83,7 +93,7 @@ extension FrameKind: CustomStringConvertible {
   var mostPayload: Int {
     switch self {
     case .accept, .digestsEnd, .ready, .commit, .committed: 0
-    case .complete, .pass, .postcopy, .late, .request, .stored, .rejoin: 64
+    case .complete, .pass, .postcopy, .late, .request, .stored, .rejoin, .lanes, .join, .barrier: 64
     case .hello, .abort, .pages: 2048
     case .description, .handOver: 1 << 20
     case .files: MemoryFiles.mostPayload

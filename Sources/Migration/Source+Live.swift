@@ -28,9 +28,14 @@ extension Source where Link: ~Copyable {
     var late: LateSending?
     do {
       pacer = try Pacer(policy, cancellation)
-      if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
+      if policy.compresses {
+        encoder = PageEncoder(cacheByteCount: policy.cacheByteCount)
+        // What the destination holds of a page is known in the order of one connection.
+        further = []
+      }
       if policy.postcopy == .afterPasses(0) { try waitForPermit(permit, events) }
       let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
+      try openLanes()
       let rest = try sendLive(&guest, policy, permit, events)
       events(.stopping)
       pausedAt = MonotonicClock.now
@@ -49,7 +54,7 @@ extension Source where Link: ~Copyable {
       if error.sourceMayRun { Self.keep(&guest, isStopped: true) }
       throw error
     }
-    report.close(since: start, wireByteCount: earlierByteCount + stream.byteCount)
+    report.close(since: start, wireByteCount: earlierByteCount + wireByteCount)
     report.codec = encoder?.report
     report.skippedPageCount = leftOut.byteCount / GuestPage.byteCount
     return report
