@@ -96,6 +96,9 @@ struct Convergence {
     self.policy = policy
   }
 
+  /// How long it takes to ask what has been written, which the guest has to wait for once.
+  var secondsToAsk = 0.0
+
   /// How long it would take to send so many bytes.
   func expectedSeconds(for byteCount: UInt64) -> Double {
     if byteCount == 0 { return 0 }
@@ -126,7 +129,8 @@ struct Convergence {
     passCount += 1
     measure(sentByteCount, seconds)
     let limit = max(0, policy.downtimeLimit.inSeconds)
-    if expectedSeconds(for: remaining) <= limit { return .stop }
+    // Where asking alone takes all of the limit there has to be an end as well.
+    if expectedSeconds(for: remaining) <= max(limit - secondsToAsk, limit / 4) { return .stop }
     if case .afterPasses(let count) = policy.postcopy, passCount >= count { return .postcopy }
     if passCount >= policy.passLimit { return lastResort }
     stallCount = Double(remaining) >= 0.9 * Double(self.remaining) ? stallCount + 1 : 0

@@ -93,7 +93,9 @@ extension Source where Link: ~Copyable {
     try guest.beginTracking()
     try sendFirst(&guest, policy, events)
     while true {
+      let asked = MonotonicClock.now
       let writes = try guest.takeWrites()
+      convergence.secondsToAsk = MigrationReport.seconds(since: asked)
       let (sent, seconds) = meter.lap()
       let step = convergence.next(sentByteCount: sent, seconds: seconds, remaining: writes.byteCount)
       report.passes.append(

@@ -44,17 +44,18 @@ struct MigrationBenchmark {
         best = min(best, try Move.toChild(connections: 2) { try Move.send(guest.memory, $0, 2) }.seconds)
       }
       print(pad("\(size)", 3) + pad(text(best, 3), 10))
+      flush()
     }
   }
 
   private static func downtime() throws {
-    print("a guest of 4 GiB that writes 10 000 pages a second, 10 moves each, downtime in ms\n")
+    print("a guest of 2 GiB that writes 10 000 pages a second, 10 moves each, downtime in ms\n")
     print("in use   best  median  worst  passes")
-    for used in [128, 512, 2048] {
+    for used in [128, 512, 1536] {
       var times: [Double] = []
       var passCount = 0
       for _ in 0..<10 {
-        let guest = try Filled(randomMiB: used, zeroMiB: 0, sizeMiB: 4 << 10)
+        let guest = try Filled(randomMiB: used, zeroMiB: 0, sizeMiB: 2 << 10)
         let report = try Move.toChild(connections: 2) { try Move.live(guest.memory, $0, 2, pageCount: used << 8) }
         times.append((report.downtimeSeconds ?? 0) * 1000)
         passCount = max(passCount, report.passCount)
@@ -63,6 +64,7 @@ struct MigrationBenchmark {
       print(
         pad("\(used)", 6) + pad(text(times[0], 1), 7) + pad(text(times[5], 1), 8) + pad(text(times[9], 1), 7)
           + pad("\(passCount)", 8))
+      flush()
     }
   }
 

@@ -59,7 +59,7 @@ enum Move {
     var guest = try BusyGuest(memory, pageCount: pageCount)
     defer { guest.end() }
     return try Source(links[0], further: Array(links.dropFirst()), producer: "benchmark")
-      .move(&guest, policy: MigrationPolicy(downtimeLimit: .milliseconds(4)))
+      .move(&guest, policy: MigrationPolicy(downtimeLimit: .milliseconds(5)))
   }
 
   /// Runs a move to a child that receives.
