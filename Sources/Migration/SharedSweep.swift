@@ -59,7 +59,8 @@ final class SharedSweep: Sendable {
   ///   - between: done before each stretch.
   ///   - measured: told the rate of all connections together, once, in bytes a second.
   func send<Link: Channel & ~Copyable>(
-    over sender: inout FrameSender<Link>, through stage: PageStage?, between: () -> Void = {}, measured: (Double) -> Void = { _ in }
+    over sender: inout FrameSender<Link>, through stage: PageStage?, between: () -> Void = {},
+    measured: (Double) -> Void = { _ in }
   ) throws(MigrationError) {
     while true {
       between()
