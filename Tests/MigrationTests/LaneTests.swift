@@ -59,6 +59,22 @@ import Testing
     #expect(move.source.value?.isVerified == true)
   }
 
+  @Test("what a guest names as free is sent over no connection")
+  func hints() throws {
+    let links = try LaneLinks(count: 1)
+    let (memory, free) = (try WideGuest().memory, pages(9000, 500))
+    let resident = try memory.residentRanges(in: free).reduce(0) { $0 + $1.byteCount } / pageByteCount
+    var live = ScriptedGuest(SampleGuest(memory: memory, state: [7]))
+    live.hints = [[free]]
+    let move = try move(over: links) { () throws(MigrationError) in
+      try Source(links.main.source, further: links.lanes.map(\.source), producer: "source", timeLimit: patience)
+        .move(&live, policy: MigrationPolicy(verifies: true))
+    }
+    let (sent, arrived) = (try #require(move.source.value), try #require(move.destination.value))
+    #expect(sent.isVerified && sent.skippedPageCount == resident)
+    #expect(try arrived.guest.memory.residentRanges(in: free) == [])
+  }
+
   // MARK: - Strangers
 
   @Test("connections of strangers are let go of, and the guest comes over the others")
