@@ -46,5 +46,9 @@ let package = Package(
     .executableTarget(
       name: "standstill-benchmark", dependencies: libraries("GuestRAM", "LinuxIO", "Migration"),
       swiftSettings: [.swiftLanguageMode(.v6)]),
+    .executableTarget(
+      name: "migration-benchmark",
+      dependencies: libraries("GuestRAM", "LinuxIO", "Migration"),
+      swiftSettings: [.swiftLanguageMode(.v6)]),
   ]
 )

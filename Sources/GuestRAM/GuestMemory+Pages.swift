@@ -79,7 +79,10 @@ extension GuestMemory {
       if region.backingPageByteCount > 4096 {
         ranges.append(part)
       } else {
-        try system { () throws(LinuxError) in try region.forEachResidentPart(of: part) { ranges.append($0) } }
+        try system { () throws(LinuxError) in
+          if try region.isPresent(part) { return ranges.append(part) }
+          try region.forEachResidentPart(of: part) { ranges.append($0) }
+        }
       }
     }
     return ranges
@@ -120,6 +123,14 @@ extension MemoryRegion {
       }
       return status
     }
+  }
+
+  /// Whether a part has memory behind all of it, as far as this process can tell at once: for the end of a file's data the
+  /// kernel looks at all of the data that follows, however little is asked about.
+  fileprivate func isPresent(_ part: GuestRange) throws(LinuxError) -> Bool {
+    guard file != nil else { return false }
+    let start = hostOffset(of: part.start)
+    return try mapping.isPresent(start..<start + Int(part.byteCount))
   }
 
   func forEachResidentPart(_ body: (GuestRange) -> Void) throws(LinuxError) {

@@ -12,6 +12,8 @@ public struct MemoryRegion: Sendable {
   let mapping: Mapping
   let mappingOffset: Int
   let file: SharedFile?
+  /// Whether the kernel puts huge pages behind it where it has some.
+  let prefersHugePages: Bool
 
   /// Guest memory in a file or memfd that others may map as well.
   ///
@@ -38,17 +40,25 @@ public struct MemoryRegion: Sendable {
     mappingOffset = Int(fileOffset)
     self.fileOffset = fileOffset
     backingPageByteCount = status.pageByteCount
+    prefersHugePages = false
     self.file = file
   }
 
   /// Guest memory that only this process sees.
-  public init(anonymous byteCount: UInt64, start: GuestAddress) throws(GuestMemoryError) {
+  ///
+  /// - Parameter hugePages: has the kernel put 2 MiB at once behind it where it has them. Memory is got and used faster
+  ///   then, but a touch of any page may cost as much, and of a part that is given back nothing is gained.
+  public init(
+    anonymous byteCount: UInt64, start: GuestAddress, hugePages: Bool = false
+  ) throws(GuestMemoryError) {
     range = try MemoryRegion.checked(GuestRange(start: start, byteCount: byteCount))
     mapping = try system { () throws(LinuxError) in try Mapping(anonymous: Int(byteCount)) }
     mappingOffset = 0
     fileOffset = 0
     backingPageByteCount = 4096
+    prefersHugePages = hugePages
     file = nil
+    if hugePages { try system { () throws(LinuxError) in try mapping.preferHugePages() } }
   }
 
   /// A new shared region of zero pages in a memfd of its own that cannot be made shorter or longer.

@@ -33,6 +33,14 @@ extension GuestMemory {
     unsafe PageScan.digest(try bytes(of: range))
   }
 
+  /// Lends the range's bytes. It lies in one region, and nobody writes it meanwhile.
+  func withBytes<Result>(
+    of range: GuestRange, _ body: (Span<UInt8>) throws(GuestMemoryError) -> Result
+  ) throws(GuestMemoryError) -> Result {
+    let bytes = unsafe try bytes(of: range)
+    return try body(unsafe Span(_unsafeBytes: bytes))
+  }
+
   private func bytes(of range: GuestRange) throws(GuestMemoryError) -> UnsafeRawBufferPointer {
     try check(range)
     let byteCount = Int(range.byteCount)

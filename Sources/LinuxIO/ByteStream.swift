@@ -82,6 +82,11 @@ extension ByteStream {
     }
   }
 
+  /// Ends a socket's stream both ways, so that calls which wait return; pipes and files are left as they are.
+  public func shutDown() {
+    input?.shutDown()
+  }
+
   /// Waits until a file that is written to is on the disk; sockets, pipes and devices have nothing to wait for.
   public func synchronize() throws(LinuxError) {
     try output.withLock { (end) throws(LinuxError) in
@@ -167,6 +172,11 @@ extension ByteStream {
       let isSocket = try descriptor.status.kind == .socket
       if !isSocket { try descriptor.setBlocking(false) }
       return End(descriptor: descriptor, isSocket: isSocket)
+    }
+
+    func shutDown() {
+      // It fails only when the peer was quicker.
+      if isSocket { shutdown(descriptor.rawValue, Int32(SHUT_RDWR)) }
     }
 
     func send(

@@ -47,6 +47,11 @@ extension Mapping {
     }
   }
 
+  /// Has the kernel use huge pages from now on where it has them. `EINVAL` is thrown by one that knows none.
+  public func preferHugePages() throws(LinuxError) {
+    _ = try retrying("madvise") { unsafe madvise(base, byteCount, Int32(MADV_HUGEPAGE)) }
+  }
+
   /// The first stretch of pages in memory or swap from `start` on, in bytes, or nil when there is none before `end`.
   ///
   /// It knows what this process has touched, and so all of memory that nobody else has. It reads the kernel's page map and
@@ -77,6 +82,24 @@ extension Mapping {
       page += got / 8
     }
     return first.map { max($0, start)..<end }
+  }
+
+  /// Whether this process has all of these pages in its map: those of a file are in the file then, and if not they may be.
+  public func isPresent(_ bytes: Range<Int>) throws(LinuxError) -> Bool {
+    let map = try FileDescriptor.open("/proc/self/pagemap")
+    var page = bytes.lowerBound / 4096
+    let last = (bytes.upperBound + 4095) / 4096
+    var entries = [UInt64](repeating: 0, count: min(4096, last - page))
+    while page < last {
+      let count = min(entries.count, last - page)
+      let offset = unsafe (Int(bitPattern: base) / 4096 + page) * 8
+      let got = try retrying("pread(/proc/self/pagemap)") {
+        unsafe pread(map.rawValue, &entries, count * 8, offset)
+      }
+      guard got > 0, entries[..<(got / 8)].allSatisfy({ $0 >> 63 != 0 }) else { return false }
+      page += got / 8
+    }
+    return true
   }
 
   /// Bits 63 and 62 of a page map's entry: the page is in memory, or in swap. The latter is also said of a page that is not

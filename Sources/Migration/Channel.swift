@@ -29,6 +29,8 @@ public protocol Channel: ~Copyable, Sendable {
   /// Sends nothing more, and waits until what was sent is in safe hands as far as the channel can tell.
   /// - Throws: also why the peer is gone, if the channel knows more than that it is.
   func finish(within limit: Duration) throws(MigrationError)
+  /// Ends the connection for both sides, if it can: whoever waits in another call returns.
+  func shutDown()
 }
 
 /// A plain connection, which knows only what goes over it.
@@ -47,6 +49,7 @@ extension Channel where Self: ~Copyable {
   ) throws(LinuxError) -> UnixSocket.Received? {
     throw LinuxError(call: "recvmsg", number: EOPNOTSUPP)
   }
+  public func shutDown() {}
 }
 
 extension UnixSocket: Channel {

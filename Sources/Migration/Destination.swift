@@ -60,6 +60,11 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   private var isReceived = false
   /// How the guest gets its pages, if some follow it.
   private var arrival: LateArrival<Link>?
+  private var lanes: ReceivingLanes?
+  /// What has come over further connections, in bytes.
+  private var laneByteCount: UInt64 = 0
+  /// What of their pages has been counted.
+  private var laneCounts = (data: UInt64(0), zero: UInt64(0))
 
   /// - Parameter producer: names this program to people, at most 255 bytes of UTF-8; what is longer is cut off.
   public init(_ link: consuming Link, producer: String, limits: DestinationLimits) {
@@ -73,6 +78,8 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   /// - Parameters:
   ///   - makeMemory: makes memory of the described layout that nobody has used yet. Sizes are within the limit.
   ///   - refusing: judges the guest before its first page: why it cannot be taken, or nil.
+  ///   - accepting: takes the next further connection within so long, if the source has some to offer: `accept` of the
+  ///     listener. Those of strangers are let go of. With nil the guest comes over the one connection.
   /// - Returns: the guest, which is still the source's: it must not run before `confirm` has returned. If it was handed
   ///   over (`DestinationLimits.mostFiles`), its memory is the source's too, and must not be written before either.
   /// - Throws: the guest has been left to the source.
@@ -80,16 +87,19 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
     makeMemory: (GuestDescription) throws(GuestMemoryError) -> GuestMemory = { (description) throws(GuestMemoryError) in
       try description.makeMemory()
     },
-    refusing: (GuestDescription) -> String? = { _ in nil }
+    refusing: (GuestDescription) -> String? = { _ in nil },
+    accepting: ((Duration) throws(MigrationError) -> any Channel)? = nil
   ) throws(MigrationError) -> ArrivedGuest {
     start = MonotonicClock.now
     do {
       let (description, way) = try introduce(refusing)
-      let (memory, state) = try way == .files ? takeFiles(description) : take(description, way, makeMemory)
+      let (memory, state) =
+        try way == .files ? takeFiles(description) : take(description, way, makeMemory, accepting)
       isReceived = true
       return ArrivedGuest(memory: memory, late: arrival?.late, state: state, description: description)
     } catch {
-      throw stream.giveUp(error)
+      lanes?.end()
+      throw stream.giveUp(lanes?.failure ?? error)
     }
   }
 
@@ -124,7 +134,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
       report.acknowledgementError = error
     }
     starting()
-    report.close(since: start, wireByteCount: stream.byteCount)
+    report.close(since: start, wireByteCount: stream.byteCount + laneByteCount)
     return report
   }
 
@@ -176,13 +186,14 @@ extension Destination where Link: ~Copyable {
   /// Takes a guest whose memory is sent, all of it or but for what may follow.
   private mutating func take(
     _ description: GuestDescription, _ way: MemoryWay,
-    _ makeMemory: (GuestDescription) throws(GuestMemoryError) -> GuestMemory
+    _ makeMemory: (GuestDescription) throws(GuestMemoryError) -> GuestMemory,
+    _ accepting: ((Duration) throws(MigrationError) -> any Channel)?
   ) throws(MigrationError) -> (GuestMemory, state: [UInt8]) {
     let token: MoveToken? = if case .sent(let token) = way { token } else { nil }
     let memory = try make(description, makeMemory)
     if token != nil { try checkPostcopy(into: memory) }
     try answer(.accept)
-    let (state, outstanding) = try receiveGuest(memory, mayLackPages: token != nil)
+    let (state, outstanding) = try receiveGuest(memory, accepting, mayLackPages: token != nil)
     if let token, outstanding.count > 0 {
       arrival = try LateArrival(memory, outstanding, token, over: stream, producer: producer)
     }
@@ -209,30 +220,39 @@ extension Destination where Link: ~Copyable {
 
   /// Receives all up to the point where only the source's decision is missing, and returns the state.
   private mutating func receiveGuest(
-    _ memory: GuestMemory, mayLackPages: Bool
+    _ memory: GuestMemory, _ accepting: ((Duration) throws(MigrationError) -> any Channel)?, mayLackPages: Bool
   ) throws(MigrationError) -> (state: [UInt8], OutstandingPages) {
-    let populator = try Populator.start(memory, threadCount: limits.populatingThreadCount)
-    defer { populator.finish() }
+    let store = try PageStore(memory, threadCount: limits.populatingThreadCount)
+    defer { store.endFirstPass() }
+    let stage = try store.makeStage()
     var planned = PlannedPages(memory.regions.map(\.range))
     var outstanding = OutstandingPages(memory.regions.map(\.range))
     var state: [UInt8] = []
     while true {
       let frame = try stream.receive()
       switch frame.kind {
-      case .plan: try populator.add(take(frame, &planned, memory))
+      case .lanes where planned.isUntouched && lanes == nil: try takeLanes(frame, accepting, memory, store)
+      case .plan:
+        let ranges = try take(frame, &planned, memory)
+        // With several connections every one of their threads gets memory at the same time.
+        if lanes == nil { try store.prepare(ranges) }
       case .pass:
-        // It is behind the data, and must not give memory to a page that is zero by now.
-        populator.finish()
+        try awaitLanes()
+        store.endFirstPass()
         try beginPass(frame, &planned, memory)
-      case .pages: try receivePages(frame, planned.take(frame), memory)
+        lanes?.beginPass()
+      case .pages: try store.receive(frame, planned.take(frame), from: &stream.receiver, through: stage)
       case .encoded: try receiveEncoded(frame, &planned, memory)
       case .outstanding where mayLackPages:
-        populator.finish()
+        try awaitLanes()
+        store.endFirstPass()
         try take(frame, &outstanding, memory)
       case .state: try append(frame, to: &state)
       case .complete:
         guard planned.isEmpty else { throw .incomplete }
         report.outstandingPageCount = outstanding.count
+        try awaitLanes()
+        laneByteCount = lanes?.finish() ?? 0
         try finish(Completion(frame.payload), state, memory)
         return (state, outstanding)
       default: throw .unexpectedFrame(frame.kind)
@@ -246,12 +266,10 @@ extension Destination where Link: ~Copyable {
   ) throws(MigrationError) -> [GuestRange] {
     let plan = try PageRun.runs(frame.payload)
     let ranges = try planned.add(plan)
+    try lanes?.claim(plan)
     report.count(plan)
     if report.passCount == 0 { return ranges }
-    // What came in an earlier pass has its memory, and may have to lose it; of a huge page only a part may be zero.
-    for run in plan where run.isZero {
-      try inGuestMemory { () throws(GuestMemoryError) in try memory.clear(run.range) }
-    }
+    try memory.clearZeros(of: plan)
     return []
   }
 
@@ -285,15 +303,6 @@ extension Destination where Link: ~Copyable {
     try planned.beginPass(memory.regions.map(\.range))
   }
 
-  private mutating func receivePages(
-    _ frame: Frame, _ pages: PageFrame, _ memory: GuestMemory
-  ) throws(MigrationError) {
-    try stream.receiver.receivePages(pages.buffers, of: memory)
-    guard try pages.payload(memory) == frame.payload else {
-      throw .damagedPages(GuestRange(start: pages.runs[0].start, byteCount: UInt64(pages.byteCount)))
-    }
-  }
-
   private func receiveEncoded(
     _ frame: Frame, _ planned: inout PlannedPages, _ memory: GuestMemory
   ) throws(MigrationError) {
@@ -305,6 +314,29 @@ extension Destination where Link: ~Copyable {
       }
     }
     guard pages.isAtEnd else { throw .malformedFrame(.encoded) }
+  }
+
+  // MARK: - Further connections
+
+  private mutating func takeLanes(
+    _ frame: Frame, _ accepting: ((Duration) throws(MigrationError) -> any Channel)?, _ memory: GuestMemory,
+    _ store: PageStore
+  ) throws(MigrationError) {
+    let call = try LaneCall(frame.payload, of: .lanes)
+    guard stream.hasReturnPath, call.number > 0 else { throw .malformedFrame(.lanes) }
+    guard let accepting else { return try stream.send(.lanes, LaneCall(0, token: call.token).payload) }
+    let joined = try call.accept(within: limits.time, accepting)
+    lanes = try .start(joined, memory, store)
+    report.connectionCount = 1 + joined.count
+    try stream.send(.lanes, call.payload)
+  }
+
+  /// Waits until the further connections have brought their part of the pass, and counts it.
+  private mutating func awaitLanes() throws(MigrationError) {
+    guard let (data, zero) = try lanes?.awaitPass(within: limits.time) else { return }
+    report.dataPageCount += data - laneCounts.data
+    report.zeroPageCount += zero - laneCounts.zero
+    laneCounts = (data, zero)
   }
 
   func append(_ frame: Frame, to state: inout [UInt8]) throws(MigrationError) {

@@ -48,6 +48,13 @@ public enum FrameKind: UInt16, CaseIterable, Sendable {
   case handOver = 24
   /// Source: where in which file each region of memory is; the files' descriptors come with it.
   case files = 25
+  /// Source, once accepted: how many further connections there are, and what they are known by. Destination: whether it
+  /// takes them.
+  case lanes = 32
+  /// Source, first on a further connection: which it is.
+  case join = 33
+  /// Source, on a further connection: all of a pass has been sent here.
+  case barrier = 34
 }
 
 extension FrameKind: CustomStringConvertible {
@@ -76,6 +83,9 @@ extension FrameKind: CustomStringConvertible {
     case .rejoin: "rejoin"
     case .handOver: "hand over"
     case .files: "files"
+    case .lanes: "lanes"
+    case .join: "join"
+    case .barrier: "barrier"
     }
   }
 
@@ -83,7 +93,7 @@ extension FrameKind: CustomStringConvertible {
   var mostPayload: Int {
     switch self {
     case .accept, .digestsEnd, .ready, .commit, .committed: 0
-    case .complete, .pass, .postcopy, .late, .request, .stored, .rejoin: 64
+    case .complete, .pass, .postcopy, .late, .request, .stored, .rejoin, .lanes, .join, .barrier: 64
     case .hello, .abort, .pages: 2048
     case .description, .handOver: 1 << 20
     case .files: MemoryFiles.mostPayload
@@ -104,7 +114,7 @@ extension FrameKind: CustomStringConvertible {
 /// | 2 ..< 4 | flags, 0 in this version |
 /// | 4 ..< 8 | number: 0, 1, 2, … in each direction |
 /// | 8 ..< 12 | bytes of payload |
-/// | 12 ..< 16 | bytes of page data behind the payload, at most 1 MiB; 0 for all kinds but `pages` and `late` |
+/// | 12 ..< 16 | bytes of page data behind the payload, at most 256 KiB; 0 for all kinds but `pages` and `late` |
 /// | 16 ..< 24 | digest of the payload |
 /// | 24 ..< 32 | digest of the 24 bytes before |
 ///
@@ -112,7 +122,8 @@ extension FrameKind: CustomStringConvertible {
 /// before it is believed.
 struct Frame: Equatable, Sendable {
   static let headerByteCount = 32
-  static let mostPageData = 1 << 20
+  /// Little enough to stay in the processor's nearest caches from one step to the next.
+  static let mostPageData = 256 << 10
 
   let kind: FrameKind
   var payload: [UInt8] = []

@@ -78,6 +78,8 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
       // The peer learns it from the closed connection.
       return lastWords() ?? reason
     }
+    // The peer may have closed it because of what it says here.
+    if reason == .connectionLost { return lastWords() ?? reason }
     return reason
   }
 

@@ -18,6 +18,10 @@ public enum MigrationError: Error, Equatable, Sendable {
   case commandFailed(String, ChildProcess.End)
   /// This side was told to give up.
   case cancelled
+  /// One of several connections has ended.
+  case connectionLost
+  /// A move has fewer connections.
+  case tooManyConnections(Int, most: Int)
   /// The peer closed the connection, or is gone.
   case peerGone
   /// The peer neither took nor sent what was due within the time limit.
@@ -117,6 +121,8 @@ extension MigrationError: CustomStringConvertible {
   public var description: String {
     switch self {
     case .peerGone: "the peer closed the connection"
+    case .connectionLost: "one of the connections was closed"
+    case .tooManyConnections(let count, let most): "\(count) further connections; at most \(most) are used"
     case .peerStalled: "the peer did nothing within the time limit"
     case .peerFailed(let reason): "the peer failed: \(reason)"
     case .cancelled: "the move was called off"

@@ -77,6 +77,8 @@ public final class MigrationLink: Channel {
     try stream.receive(exactly: byteCount, mostDescriptors: most, within: limit)
   }
 
+  public func shutDown() { stream.shutDown() }
+
   /// Sends the end of the stream, after which nothing can be sent, and waits until a file is on the disk or a command has
   /// ended; what the peer sends can still be received.
   /// - Throws: `commandFailed` for a command that did not end with status 0, `peerStalled` for one that did not end.

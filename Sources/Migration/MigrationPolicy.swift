@@ -93,6 +93,9 @@ struct Convergence {
   private(set) var share = 1.0
   /// What it takes to stop the guest, whatever is left to send.
   var pauseSeconds = 0.0
+  /// How long it took to ask what has been written, which the guest has to wait for once; 0 where that is told with
+  /// `pauseSeconds`.
+  var secondsToAsk = 0.0
 
   init(_ policy: MigrationPolicy) {
     self.policy = policy
@@ -128,7 +131,8 @@ struct Convergence {
     passCount += 1
     measure(sentByteCount, seconds)
     let limit = max(0, policy.downtimeLimit.inSeconds)
-    if expectedSeconds(for: remaining) <= limit { return .stop }
+    // Where asking alone takes all of the limit there has to be an end as well.
+    if expectedSeconds(for: remaining) <= max(limit - secondsToAsk, limit / 4) { return .stop }
     if case .afterPasses(let count) = policy.postcopy, passCount >= count { return .postcopy }
     if passCount >= policy.passLimit { return lastResort }
     stallCount = Double(remaining) >= 0.9 * Double(self.remaining) ? stallCount + 1 : 0

@@ -31,7 +31,9 @@ public struct MigrationReport: Equatable, Sendable {
     public let share: Double
   }
 
-  /// The bytes that went over the connection, both ways together.
+  /// How many connections there were.
+  public internal(set) var connectionCount = 1
+  /// The bytes that went over the connections, both ways together.
   public internal(set) var wireByteCount: UInt64 = 0
   /// The 4 KiB pages whose bytes were sent, each as often as it was.
   public internal(set) var dataPageCount: UInt64 = 0

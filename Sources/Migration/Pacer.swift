@@ -51,9 +51,14 @@ struct Pacer {
 
   /// Waits until so many bytes may be sent. Throws if the move has been called off.
   mutating func wait(toSend byteCount: Int) throws(MigrationError) {
+    let delay = try delay(toSend: byteCount)
+    if delay > 0 { try pause(nanoseconds: delay) }
+  }
+
+  /// Counts bytes as sent, and tells how long to wait before, in nanoseconds. Throws if the move has been called off.
+  mutating func delay(toSend byteCount: Int) throws(MigrationError) -> UInt64 {
     try check()
-    guard let delay = bucket?.take(UInt64(byteCount), now: MonotonicClock.now), delay > 0 else { return }
-    try pause(nanoseconds: delay)
+    return bucket?.take(UInt64(byteCount), now: MonotonicClock.now) ?? 0
   }
 }
 

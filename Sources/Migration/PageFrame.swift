@@ -56,6 +56,8 @@ struct PlannedPages {
   }
 
   var isEmpty: Bool { next == runs.count }
+  /// Whether nothing has been planned yet.
+  var isUntouched: Bool { runs.isEmpty && cursor.free == 0 }
 
   /// Lets the plans rise from the start again.
   mutating func beginPass(_ regions: [GuestRange]) throws(MigrationError) {

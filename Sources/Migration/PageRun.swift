@@ -87,8 +87,19 @@ extension GuestMemory {
   }
 }
 
+extension GuestMemory {
+  /// At least the parts of these ranges, which rise, that have host memory behind them.
+  ///
+  /// To ask about a few pages too many costs less than to ask once more.
+  func residentPages(near ranges: [GuestRange]) throws(MigrationError) -> [GuestRange] {
+    var pages: [GuestRange] = []
+    for range in ranges.bridged(over: 128 << 10) { pages += try residentPages(in: range) }
+    return pages
+  }
+}
+
 /// Some of a guest's pages, in stretches of a few MiB, each told apart into data and zeros.
-struct PageSweep {
+struct PageSweep: Sendable {
   /// Enough to keep the destination's helpers ahead of the data, little enough to stay in the processor's cache.
   private static let mostPages: UInt64 = 2048
 
@@ -99,6 +110,9 @@ struct PageSweep {
   private var index = 0
   /// The bytes of the piece at `index` that have been looked at.
   private var offset: UInt64 = 0
+
+  /// Whether all of it is one stretch.
+  var isShort: Bool { pieces.reduce(0) { $0 + $1.range.byteCount } <= Self.mostPages * GuestPage.byteCount }
 
   /// All pages that have memory behind them.
   init(_ guest: GuestMemory) throws(MigrationError) {
@@ -138,19 +152,29 @@ struct PageSweep {
   }
 
   /// The runs of the next stretch; none at the end.
-  mutating func next() throws(MigrationError) -> [PageRun] {
+  mutating func next() throws(MigrationError) -> [PageRun] { try runs(of: nextPieces()) }
+
+  /// What pieces hold, some of which may have been given back meanwhile.
+  func runs(of pieces: [PagePiece]) throws(MigrationError) -> [PageRun] {
     var runs: [PageRun] = []
+    for piece in pieces { try name(piece, &runs) }
+    return runs
+  }
+
+  /// The next stretch; nothing at the end.
+  mutating func nextPieces() -> [PagePiece] {
+    var stretch: [PagePiece] = []
     var left = Self.mostPages * GuestPage.byteCount
     while left > 0, index < pieces.count {
       let piece = pieces[index]
       let start = GuestAddress(piece.range.start.rawValue + offset)
       let part = GuestRange(start: start, byteCount: min(left, piece.range.byteCount - offset))
-      try name(PagePiece(range: part, isResident: piece.isResident), &runs)
+      stretch.append(PagePiece(range: part, isResident: piece.isResident))
       left -= part.byteCount
       offset += part.byteCount
       if offset == piece.range.byteCount { (index, offset) = (index + 1, 0) }
     }
-    return runs
+    return stretch
   }
 
   private func name(_ piece: PagePiece, _ runs: inout [PageRun]) throws(MigrationError) {

@@ -10,6 +10,19 @@ extension [GuestRange] {
   /// How many bytes the ranges have together.
   var byteCount: UInt64 { reduce(0) { $0 + $1.byteCount } }
 
+  /// The ranges joined over gaps that are no longer than this.
+  func bridged(over gap: UInt64) -> [GuestRange] {
+    var bridged: [GuestRange] = []
+    for range in self {
+      if let last = bridged.last, range.start.rawValue - last.endValue <= gap {
+        bridged[bridged.count - 1] = GuestRange(start: last.start, byteCount: range.endValue - last.start.rawValue)
+      } else {
+        bridged.append(range)
+      }
+    }
+    return bridged
+  }
+
   /// What is in either, as long as no range of one touches two regions of memory. Both rise and do not overlap.
   func union(_ other: [GuestRange]) -> [GuestRange] {
     var union: [GuestRange] = []

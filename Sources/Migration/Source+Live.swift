@@ -28,10 +28,13 @@ extension Source where Link: ~Copyable {
     var late: LateSending?
     do {
       pacer = try Pacer(policy, cancellation)
-      if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
       sentPages = guest.sentPages
+      if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
+      // What the destination holds of a page is known in the order of one connection.
+      if encoder != nil || sentPages != nil { further = [] }
       if policy.postcopy == .afterPasses(0) { try waitForPermit(permit, events) }
       let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
+      try openLanes()
       let rest = try sendLive(&guest, policy, permit, events)
       events(.stopping)
       pausedAt = MonotonicClock.now
@@ -50,7 +53,7 @@ extension Source where Link: ~Copyable {
       if error.sourceMayRun { Self.keep(&guest, isStopped: true) }
       throw error
     }
-    report.close(since: start, wireByteCount: earlierByteCount + stream.byteCount)
+    report.close(since: start, wireByteCount: earlierByteCount + wireByteCount)
     report.codec = encoder?.report
     report.skippedPageCount = leftOut.byteCount / GuestPage.byteCount
     return report
@@ -92,8 +95,9 @@ extension Source where Link: ~Copyable {
       let (sent, seconds) = meter.lap()
       let writes = try guest.takeWrites()
       // What it takes to find them says nothing of the connection.
-      _ = meter.lap()
+      let (_, secondsToAsk) = meter.lap()
       convergence.pauseSeconds = guest.pauseSeconds
+      convergence.secondsToAsk = guest.pauseSeconds > 0 ? 0 : secondsToAsk
       let step = convergence.next(sentByteCount: sent, seconds: seconds, remaining: writes.byteCount)
       report.passes.append(
         MigrationReport.Pass(

@@ -30,6 +30,7 @@ extension Source where Link: ~Copyable {
     }
     report.outstandingPageCount = pages.count
     if report.passCount == 0 { report.closeFirstPass(memoryByteCount: memory.byteCount) }
+    try endPassOnLanes()
     try stream.sender.sendOutstanding(pages)
     try send(state, verifies: false)
     guard pages.count > 0 else {

@@ -30,6 +30,7 @@ extension Source where Link: ~Copyable {
   ) throws(MigrationError) {
     encoder?.startRound()
     try sendPages(PageSweep(memory), of: memory, hints, measured)
+    try endPassOnLanes()
     report.skippedPageCount = leftOut.byteCount / GuestPage.byteCount
     report.closeFirstPass(memoryByteCount: memory.byteCount)
   }
@@ -40,8 +41,9 @@ extension Source where Link: ~Copyable {
     try stream.send(.pass, Pass.payload(UInt32(report.passCount)))
     encoder?.startRound()
     leftOut = leftOut.subtracting(ranges)
-    let pieces = ranges.pieces(resident: try memory.residentPages())
+    let pieces = ranges.pieces(resident: try memory.residentPages(near: ranges))
     try sendPages(PageSweep(memory, of: pieces), of: memory)
+    try endPassOnLanes()
   }
 
   /// Announces pages one stretch ahead of their data, so that the destination can have memory ready for them.
@@ -49,6 +51,8 @@ extension Source where Link: ~Copyable {
     _ sweep: consuming PageSweep, of memory: GuestMemory, _ hints: () -> [GuestRange] = { [] },
     _ measured: (Double, UInt64) -> Void = { _, _ in }
   ) throws(MigrationError) {
+    // What is little is sent before a thread has started.
+    if !lanes.isEmpty, encoder == nil, !sweep.isShort { return try sendOverLanes(sweep, of: memory, hints, measured) }
     var sweep = sweep
     leftOut = leftOut.union(sweep.leaveOut(hints()))
     var runs = try plan(&sweep)
@@ -74,15 +78,7 @@ extension Source where Link: ~Copyable {
   }
 
   private mutating func sendData(of runs: [PageRun], _ memory: GuestMemory) throws(MigrationError) {
-    var frame = PageFrame()
-    for run in runs where !run.isZero {
-      if !frame.append(run) {
-        try sendFrame(frame, of: memory)
-        frame = PageFrame()
-        _ = frame.append(run)
-      }
-    }
-    if !frame.runs.isEmpty { try sendFrame(frame, of: memory) }
+    for frame in PageFrame.frames(of: runs) { try sendFrame(frame, of: memory) }
   }
 
   private mutating func sendFrame(_ frame: PageFrame, of memory: GuestMemory) throws(MigrationError) {

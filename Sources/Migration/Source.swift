@@ -29,14 +29,25 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
   var sentPages: SentPages?
   /// Whether it has been told that the guest could be stopped, and is not.
   var hasWaited = false
+  /// What the further connections are made of, until the destination knows of them.
+  var further: [any Channel]
+  var lanes: [Lane] = []
 
   /// - Parameters:
+  ///   - further: more connections to the same destination, made after `link`, at most 15: pages go over all of them at
+  ///     once if the destination takes them. They are not used for a guest that is compressed.
   ///   - producer: names this program to people, at most 255 bytes of UTF-8; what is longer is cut off.
   ///   - timeLimit: how long the destination may take for each frame, and to get ready for the guest.
-  public init(_ link: consuming Link, producer: String, timeLimit: Duration = .seconds(30)) {
+  public init(
+    _ link: consuming Link, further: [any Channel] = [], producer: String, timeLimit: Duration = .seconds(30)
+  ) {
     stream = FrameStream(link, limit: timeLimit)
+    self.further = further
     self.producer = producer
   }
+
+  /// What has gone over all connections.
+  var wireByteCount: UInt64 { lanes.reduce(stream.byteCount) { $0 + $1.byteCount } }
 
   /// Moves a guest that does not run, and returns once the destination has it.
   ///
@@ -55,6 +66,7 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
     let start = MonotonicClock.now
     do {
       try introduce(GuestDescription(regions: memory.regions.map(\.range), notes: notes))
+      try openLanes()
       try sendAllPages(of: memory)
       try send(state, verifies: verifies)
       if verifies { try compare(memory) }
@@ -63,7 +75,7 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
       throw stream.giveUp(error)
     }
     try handOver()
-    report.close(since: start, wireByteCount: stream.byteCount)
+    report.close(since: start, wireByteCount: wireByteCount)
     report.downtimeSeconds = MigrationReport.seconds(since: pausedAt ?? start)
     return report
   }

@@ -5,6 +5,18 @@ import Testing
 @testable import Migration
 
 @Suite("Migration: convergence") struct ConvergenceTests {
+  @Test("what it takes to ask for writes goes from the limit, which leaves a quarter of it at the least")
+  func asking() {
+    for (seconds, most) in [(0.0, 100), (0.04, 60), (0.09, 25), (5, 25)] {
+      var convergence = Convergence(MigrationPolicy(downtimeLimit: .milliseconds(100)))
+      convergence.secondsToAsk = seconds
+      var other = convergence
+      let fits = UInt64(most) * 1_000_000
+      #expect(convergence.next(sentByteCount: 1_000_000_000, seconds: 1, remaining: fits + 1000) == .pass(share: 1))
+      #expect(other.next(sentByteCount: 1_000_000_000, seconds: 1, remaining: fits - 1000) == .stop)
+    }
+  }
+
   private func policy(_ milliseconds: Int, passes: Int = 100) -> MigrationPolicy {
     MigrationPolicy(downtimeLimit: .milliseconds(milliseconds), mostPasses: passes)
   }

@@ -98,10 +98,10 @@ import Testing
   func damagedPages() throws {
     let guest = try SampleGuest()
     let links = try TestLinks(source: { (_, message) in
-      message.count < 1 << 20 ? nil : [.send([message[0] ^ 1] + message.dropFirst())]
+      message.count < Frame.mostPageData ? nil : [.send([message[0] ^ 1] + message.dropFirst())]
     })
     let move = try move(guest, over: links)
-    let range = GuestRange(start: pages(0x40000 + 100, 256).start, byteCount: 1 << 20)
+    let range = GuestRange(start: pages(0x40000 + 100, 1).start, byteCount: UInt64(Frame.mostPageData))
     #expect(move.destination.error == .damagedPages(range))
     #expect(move.source.error == .peerFailed(MigrationError.damagedPages(range).description))
   }

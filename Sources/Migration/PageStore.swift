@@ -1,0 +1,61 @@
+import GuestRAM
+import LinuxIO
+
+/// How a destination puts what comes into memory that nobody has touched yet, which costs more than all else.
+///
+/// The best is `FreshPages`: data comes into a buffer that stays in the processor's cache, is checked there, and only then
+/// goes to its place. Elsewhere it is received in place, and threads get the memory for it ahead.
+final class PageStore: Sendable {
+  private let memory: GuestMemory
+  private let fresh: FreshPages?
+  private let populator: Populator
+
+  /// - Parameter threadCount: how many threads get memory ahead where that is any use.
+  init(_ memory: GuestMemory, threadCount: Int) throws(MigrationError) {
+    self.memory = memory
+    fresh = FreshPages(of: memory)
+    populator = try Populator.start(memory, threadCount: fresh == nil ? threadCount : 0)
+  }
+
+  /// Where a thread that receives puts data first; nil where it goes into its place at once.
+  func makeStage() throws(MigrationError) -> PageStage? {
+    fresh == nil ? nil : try PageStage()
+  }
+
+  /// Has memory made ready for ranges whose data is about to come, each in one region.
+  func prepare(_ ranges: [GuestRange]) throws(MigrationError) {
+    if fresh == nil { try populator.add(ranges) }
+  }
+
+  /// Takes the data behind a frame of pages.
+  func receive<Link: Channel & ~Copyable>(
+    _ frame: Frame, _ pages: PageFrame, from receiver: inout FrameReceiver<Link>, through stage: PageStage?
+  ) throws(MigrationError) {
+    guard let fresh, let stage else {
+      try receiver.receivePages(pages.buffers, of: memory)
+      return try check(frame, pages, pages.payload(memory))
+    }
+    let buffer = GuestBuffer(address: GuestAddress(0), byteCount: pages.byteCount)
+    try receiver.receivePages([buffer], of: stage.memory)
+    try check(frame, pages, pages.payload(stage.memory, staged: buffer.address))
+    var offset: UInt64 = 0
+    for run in pages.runs {
+      let staged = GuestRange(start: GuestAddress(offset), byteCount: run.byteCount)
+      try inGuestMemory { () throws(GuestMemoryError) in try fresh.store(staged, of: stage.memory, at: run.start) }
+      offset += run.byteCount
+    }
+  }
+
+  private func check(_ frame: Frame, _ pages: PageFrame, _ payload: [UInt8]) throws(MigrationError) {
+    guard payload == frame.payload else {
+      throw .damagedPages(GuestRange(start: pages.runs[0].start, byteCount: UInt64(pages.byteCount)))
+    }
+  }
+
+  /// The first pass is over: from now on most of what comes has its memory. Nobody may be receiving.
+  func endFirstPass() {
+    // It is behind the data, and must not give memory to a page that is zero by now.
+    populator.finish()
+    fresh?.stop()
+  }
+}
