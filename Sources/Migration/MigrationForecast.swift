@@ -8,6 +8,8 @@ public struct MigrationForecast: Equatable, Sendable {
     case downtime(seconds: Double)
     /// Letting the guest run for this share of the time.
     case slowDown(share: Double)
+    /// Letting pages follow the guest (`MigrationPolicy.postcopy`), which always fits if stopping the guest does.
+    case postcopy
     /// Giving back memory by the balloon: each byte that is not sent saves its time; so many seconds for a half of it.
     case balloon(secondsForHalf: Double)
   }
@@ -56,6 +58,7 @@ public struct MigrationForecast: Equatable, Sendable {
     if let divisor = Self.least(in: 1...100, where: { wouldFit(writes.slowed(to: 1 / $0), rate) }) {
       found.append(.slowDown(share: 1 / divisor))
     }
+    if pauseSeconds <= policy.downtimeLimit.inSeconds { found.append(.postcopy) }
     levers = found
   }
 

@@ -42,11 +42,12 @@ struct DemoOptions: Command {
 
   static let name = "balloon-demo"
   static let summary =
-    "Moves a guest between processes: as it is, with free page hints, shrunk by a balloon, and with both."
+    "Moves a guest between processes: as it is, with free page hints, shrunk by a balloon, with both, and with its memory."
   static let discussion = """
     The simulated guest needs nothing installed. It runs in a process of its own, drives our balloon device over real \
-    rings in its memory, and moves from process to process while it works; what it wrote is checked after each move. Four \
-    moves are compared; for those with the balloon the guest is shrunk before and grows back after.
+    rings in its memory, and moves from process to process while it works; what it wrote is checked after each move. Five \
+    moves are compared; for those with the balloon the guest is shrunk before and grows back after. In the last the \
+    guest's memory stays where it is, and the other process is told where.
 
     With --target auto the guest is shrunk as far as its own statistics allow: it keeps --keep-available of memory that \
     its programs could have, a sixteenth of all unless told otherwise.
@@ -56,7 +57,7 @@ struct DemoOptions: Command {
     Exit status: 0 when everything verified, 1 when something did not or could not be done, 2 for a wrong command line.
     """
   static let examples = [
-    Example("--target 512M", "Move a guest of 2 GiB in four ways, in two of them shrunk to 512 MiB."),
+    Example("--target 512M", "Move a guest of 2 GiB in five ways, in two of them shrunk to 512 MiB."),
     Example("--target auto --keep-available 256M", "Take what the guest can spare and still has 256 MiB for programs."),
     Example("--target 512M --guest linux", "The same balloon with a real Linux kernel."),
     Example("--target 256M --memory 1G --seed 7 --json", "One object for scripts."),

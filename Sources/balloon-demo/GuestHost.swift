@@ -45,8 +45,8 @@ struct GuestHost {
     case .boot(let byteCount, let seed, let kind):
       machine = try Machine(memoryByteCount: byteCount, seed: seed, workload: kind.workload) { try link.tell($0) }
     case .receive(let path): machine = try receive(at: path)
-    case .send(let path, let usesHints):
-      return HostView(move: try send(to: path, usesHints: usesHints))
+    case .send(let path, let way):
+      return HostView(move: try send(to: path, way))
     case .fill: try machine?.fill { try link.tell($0) }
     case .shrink(let target, let floor):
       let shrink = try machine?.shrink(to: target, leastAvailable: floor) { try link.tell($0) }
@@ -66,11 +66,11 @@ struct GuestHost {
   }
 
   /// Moves the guest. It is here no more afterwards, nor when nobody knows which side has it.
-  private mutating func send(to path: String, usesHints: Bool) throws -> MoveView? {
+  private mutating func send(to path: String, _ way: MemoryMove) throws -> MoveView? {
     do {
       let path = MigrationAddress.unix(path: path)
       let move = try machine?.move(
-        over: MigrationLink.connect(to: path, within: Self.patience), usesHints: usesHints
+        over: MigrationLink.connect(to: path, within: Self.patience), way
       ) { try link.tell($0) }
       machine = nil
       return move

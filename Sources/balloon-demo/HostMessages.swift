@@ -13,9 +13,18 @@ enum HostRequest: Codable {
   /// Give the guest all of its memory back.
   case grow
   /// Move the guest to whoever listens on a socket.
-  case send(socketPath: String, usesHints: Bool)
+  case send(socketPath: String, MemoryMove)
   /// Listen on a socket for a guest, and let it run once it has arrived.
   case receive(socketPath: String)
+}
+
+/// How a guest's memory gets to another process.
+enum MemoryMove: Codable {
+  case sent
+  /// Sent but for what the guest names as free.
+  case sentUnlessFree
+  /// It stays where it is, and its files are passed on.
+  case handedOver
 }
 
 /// What the process answers.
@@ -124,6 +133,8 @@ struct MoveView: Codable {
   var residentBytes: UInt64 = 0
   /// What was not sent as the guest had no use for it.
   var skippedBytes: UInt64
+  /// What stayed where it is.
+  var handedOverBytes: UInt64
   /// What went over the socket.
   var bytes: UInt64
   var seconds: Double
@@ -147,6 +158,7 @@ struct MoveView: Codable {
     case growSeconds = "grow_seconds"
     case residentBytes = "resident_bytes"
     case skippedBytes = "skipped_bytes"
+    case handedOverBytes = "handed_over_bytes"
     case totalSeconds = "total_seconds"
     case workShare = "work_share"
     case downtimeSeconds = "downtime_seconds"
@@ -163,6 +175,7 @@ struct MoveView: Codable {
 
   init(_ report: MigrationReport, _ work: StepMeter) {
     skippedBytes = report.skippedPageCount * 4096
+    handedOverBytes = report.handedOverByteCount
     bytes = report.wireByteCount
     seconds = max(report.seconds, report.downtimeSeconds ?? 0)
     downtimeSeconds = report.downtimeSeconds ?? report.seconds

@@ -12,9 +12,8 @@ extension Machine {
   /// Moves the guest to whoever is at the other end while it works on, and has it no more once this returns.
   ///
   /// Where the kernel cannot tell what the guest writes it stands still for all of the move.
-  /// - Parameter usesHints: whether pages that the guest names as free are left out.
   mutating func move(
-    over link: MigrationLink, usesHints: Bool, tell: (String) throws -> Void
+    over link: MigrationLink, _ way: MemoryMove, tell: (String) throws -> Void
   ) throws -> MoveView {
     guest.pagesPerStep = Self.pagesPerPacedStep
     defer { guest.pagesPerStep = Self.pagesPerStep }
@@ -22,8 +21,8 @@ extension Machine {
     let (desk, memory) = (GuestDesk(), memory)
     let (outcome, cancellation) = (try Handover<Result<MigrationReport, MigrationError>>(), try Cancellation())
     let mover = try Thread(name: "move") {
-      var guest = DeskGuest(memory, desk, usesHints: usesHints)
-      outcome.put(Self.move(&guest, over: link, unless: cancellation))
+      var guest = DeskGuest(memory, desk, usesHints: way == .sentUnlessFree)
+      outcome.put(Self.move(&guest, way, over: link, unless: cancellation))
       desk.give(.end)
     }
     let ran = Result { try run(at: desk, tell) }
@@ -42,12 +41,15 @@ extension Machine {
   }
 
   private static func move(
-    _ guest: inout DeskGuest, over link: MigrationLink, unless cancellation: Cancellation
+    _ guest: inout DeskGuest, _ way: MemoryMove, over link: MigrationLink, unless cancellation: Cancellation
   ) -> Result<MigrationReport, MigrationError> {
     let policy = MigrationPolicy(
       downtimeLimit: .milliseconds(10), slowsDown: true, stopsAnyway: true, forecasts: true)
     let desk = guest.desk
     do throws(MigrationError) {
+      if way == .handedOver {
+        return .success(try Source(link, producer: producer).handOver(&guest, unless: cancellation))
+      }
       return .success(
         try Source(link, producer: producer).move(&guest, policy: policy, unless: cancellation) { (event) in
           if let text = event.text { desk.note(text) }
@@ -124,7 +126,9 @@ extension Machine {
 
   /// Receives a guest, and lets it run here once its source has let go of it.
   static func receive(over link: MigrationLink, mostMemory: UInt64) throws -> Machine {
-    var destination = Destination(link, producer: producer, limits: DestinationLimits(mostMemory: mostMemory))
+    var limits = DestinationLimits(mostMemory: mostMemory)
+    limits.mostFiles = 1
+    var destination = Destination(link, producer: producer, limits: limits)
     let arrived = try destination.receive()
     let machine: Machine
     do {

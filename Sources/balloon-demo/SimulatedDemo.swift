@@ -2,20 +2,21 @@ import Foundation
 import LinuxIO
 import Options
 
-/// The demo with the simulated guest: two processes, and four ways to move it from one to the other.
+/// The demo with the simulated guest: two processes, and the ways to move it from one to the other.
 struct SimulatedDemo {
   /// A way to move a guest.
   private struct Way {
     let name: String
-    let usesHints: Bool
-    let usesBalloon: Bool
+    var memory = MemoryMove.sent
+    var usesBalloon = false
   }
 
   private static let ways = [
-    Way(name: "as it is", usesHints: false, usesBalloon: false),
-    Way(name: "free page hints", usesHints: true, usesBalloon: false),
-    Way(name: "balloon", usesHints: false, usesBalloon: true),
-    Way(name: "both", usesHints: true, usesBalloon: true),
+    Way(name: "as it is"),
+    Way(name: "free page hints", memory: .sentUnlessFree),
+    Way(name: "balloon", usesBalloon: true),
+    Way(name: "both", memory: .sentUnlessFree, usesBalloon: true),
+    Way(name: "handed over", memory: .handedOver),
   ]
 
   let options: DemoOptions
@@ -86,7 +87,7 @@ struct SimulatedDemo {
     let small = way.usesBalloon ? try shrink(on: source) : nil
     try destination.begin(.receive(socketPath: path))
     try destination.waitUntilListening()
-    let left = try source.ask(.send(socketPath: path, usesHints: way.usesHints))
+    let left = try source.ask(.send(socketPath: path, way.memory))
     let arrived = try destination.finish()
     guard var move = left.move else { throw DemoError.notVerified("the move \(way.name)") }
     try check(arrived)
@@ -100,7 +101,12 @@ struct SimulatedDemo {
   }
 
   private func say(_ move: MoveView) {
-    let manner = move.steps == 0 ? "while it stood still" : "in \(move.passes) passes while it worked"
+    let manner =
+      if move.handedOverBytes > 0 {
+        "that tell where its \(Size(move.handedOverBytes)) are"
+      } else {
+        move.steps == 0 ? "while it stood still" : "in \(move.passes) passes while it worked"
+      }
     let skipped = move.skippedBytes > 0 ? ", \(Size(move.skippedBytes)) that it had no use for left out" : ""
     terminal.say(
       """

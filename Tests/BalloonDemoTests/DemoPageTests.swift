@@ -9,7 +9,7 @@ import Testing
     let pass = #"{"sent_bytes": 1048576, "seconds": 0.5, "remaining_bytes": 4096, "share": 1}"#
     let move = """
       {"name": "as it is", "bytes": 1048576, "seconds": 1.5, "downtime_seconds": 0.012, "passes": \(passes), "steps": 75,
-       "pages_checked": 256, "skipped_bytes": 8192, "total_seconds": 1.5, "work_share": 0.5, "resident_bytes": 1048576, "pass_list": [\(Array(repeating: pass, count: passes).joined(separator: ","))],
+       "pages_checked": 256, "skipped_bytes": 8192, "handed_over_bytes": 0, "total_seconds": 1.5, "work_share": 0.5, "resident_bytes": 1048576, "pass_list": [\(Array(repeating: pass, count: passes).joined(separator: ","))],
        "progress": [{"seconds": 0.1, "steps_per_second": 90}, {"seconds": 0.2, "steps_per_second": 0}]}
       """
     var report = DemoReport(guest: "simulated", memoryBytes: 1 << 30, targetBytes: 512 << 20)

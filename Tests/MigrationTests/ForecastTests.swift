@@ -88,7 +88,7 @@ import Testing
     }
     let bad = forecast(writes, 800 * Self.mebibyte, policy)
     #expect(!bad.fits)
-    #expect(bad.levers.count == 3)
+    #expect(bad.levers.count == 4)
     for lever in bad.levers {
       switch lever {
       case .bandwidth(let rate):
@@ -100,6 +100,7 @@ import Testing
       case .downtime(let seconds):
         let longer = MigrationPolicy(downtimeLimit: .microseconds(Int(seconds * 1e6) + 1))
         #expect(forecast(writes, 800 * Self.mebibyte, longer).fits)
+      case .postcopy: #expect(policy.downtimeLimit > .zero)
       case .balloon: Issue.record("the balloon does not slow a guest down")
       }
     }

@@ -226,7 +226,7 @@ extension MigrationEvent {
       """
       Expected: \(Amount.seconds(forecast.seconds)) in \(forecast.passCount) passes, stopped for \
       \(Amount.seconds(forecast.downtimeSeconds))\(forecast.fits ? "" : ", which is too long"). What would help: \
-      \(forecast.levers.map(\.advice).joined(separator: "; or ")).
+      \(forecast.levers.compactMap(\.advice).joined(separator: "; or ")).
       """
     case .pass(let number, let pass):
       """

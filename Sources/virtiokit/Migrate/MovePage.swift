@@ -49,7 +49,7 @@ struct MovePage {
       ],
       ["passes while it ran", "\(forecast.passCount)", report.map { "\($0.passes.count)" } ?? ""],
     ]
-    let advice = forecast.levers.map(\.advice).joined(separator: "; or ")
+    let advice = forecast.levers.compactMap(\.advice).joined(separator: "; or ")
     return ReportPage.table(["", "expected", "measured"], rows)
       + paragraph(
         (forecast.fits ? "It was expected to fit. " : "It was not expected to fit. ") + "What would help: \(advice).")

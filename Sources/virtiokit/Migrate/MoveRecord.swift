@@ -81,7 +81,7 @@ extension MoveRecord {
     .object([
       ("seconds", .real(forecast.seconds)), ("downtime_seconds", .real(forecast.downtimeSeconds)),
       ("passes", .number(UInt64(forecast.passCount))), ("fits", .bool(forecast.fits)),
-      ("levers", .array(forecast.levers.map { (lever) in .text(lever.advice) })),
+      ("levers", .array(forecast.levers.compactMap(\.advice).map { .text($0) })),
     ])
   }
 
@@ -106,11 +106,12 @@ extension MoveRecord {
 }
 
 extension MigrationForecast.Lever {
-  /// What to do, as part of a sentence.
-  var advice: String {
+  /// What to do, as part of a sentence; nil for what cannot be done with a guest whose memory another process has.
+  var advice: String? {
     switch self {
     case .bandwidth(let rate): "a connection of \(Amount.rate(rate))"
     case .downtime(let seconds): "--downtime-limit \(Amount.seconds(seconds))"
+    case .postcopy: nil
     case .slowDown(let share): "--slow-down, to \(Int((share * 100).rounded(.down))) % of its speed"
     case .balloon(let seconds): "--balloon: half of its memory would save \(Amount.seconds(seconds))"
     }
