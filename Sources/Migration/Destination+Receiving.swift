@@ -10,6 +10,7 @@ extension Destination where Link: ~Copyable {
     _ memory: GuestMemory, _ accepting: ((Duration) throws(MigrationError) -> any Channel)?, mayLackPages: Bool
   ) throws(MigrationError) -> (state: [UInt8], OutstandingPages) {
     let store = try PageStore(memory, threadCount: limits.populatingThreadCount)
+    self.store = store
     defer { store.endFirstPass() }
     let stage = try store.makeStage()
     var planned = PlannedPages(memory.regions.map(\.range))
@@ -32,7 +33,7 @@ extension Destination where Link: ~Copyable {
       case .encoded: try receiveEncoded(frame, &planned, memory)
       case .outstanding where mayLackPages:
         try awaitLanes()
-        store.endFirstPass()
+        store.stop()
         try take(frame, &outstanding, memory)
       case .state: try append(frame, to: &state)
       case .complete:

@@ -60,6 +60,8 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   private var isReceived = false
   /// How the guest gets its pages, if some follow it.
   private var arrival: LateArrival<Link>?
+  /// What has the memory's page faults until the guest is here.
+  var store: PageStore?
   var lanes: ReceivingLanes?
   /// What has come over further connections, in bytes.
   var laneByteCount: UInt64 = 0
@@ -107,7 +109,8 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   ///
   /// Only for a guest that was received. Restore its devices first: a guest that cannot run is to be refused.
   ///
-  /// A guest that pages follow (`ArrivedGuest.late`) runs from `starting` on, and the call returns when all are here.
+  /// A guest that pages follow (`ArrivedGuest.late`) runs from `starting` on, and the call returns when all are here. Any
+  /// other is better started there too: what is cleaned up after it takes some milliseconds for each GiB.
   /// - Parameters:
   ///   - starting: called once the guest is here; from then on it runs here alone.
   ///   - recovering: gives another connection from the same source for one that has broken while pages follow the guest;
@@ -135,6 +138,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
     }
     starting()
     report.close(since: start, wireByteCount: stream.byteCount + laneByteCount)
+    store?.stop()
     return report
   }
 

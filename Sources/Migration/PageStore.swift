@@ -1,5 +1,6 @@
 import GuestRAM
 import LinuxIO
+import Synchronization
 
 /// How a destination puts what comes into memory that nobody has touched yet, which costs more than all else.
 ///
@@ -9,6 +10,7 @@ final class PageStore: Sendable {
   private let memory: GuestMemory
   private let fresh: FreshPages?
   private let populator: Populator
+  private let isFirstPass = Atomic(true)
 
   /// - Parameter threadCount: how many threads get memory ahead where that is any use.
   init(_ memory: GuestMemory, threadCount: Int) throws(MigrationError) {
@@ -41,7 +43,13 @@ final class PageStore: Sendable {
     var offset: UInt64 = 0
     for run in pages.runs {
       let staged = GuestRange(start: GuestAddress(offset), byteCount: run.byteCount)
-      try inGuestMemory { () throws(GuestMemoryError) in try fresh.store(staged, of: stage.memory, at: run.start) }
+      try inGuestMemory { () throws(GuestMemoryError) in
+        if isFirstPass.load(ordering: .relaxed) {
+          try fresh.store(staged, of: stage.memory, at: run.start)
+        } else {
+          try stage.memory.copy(staged, to: memory, at: run.start)
+        }
+      }
       offset += run.byteCount
     }
   }
@@ -56,6 +64,12 @@ final class PageStore: Sendable {
   func endFirstPass() {
     // It is behind the data, and must not give memory to a page that is zero by now.
     populator.finish()
+    isFirstPass.store(false, ordering: .relaxed)
+  }
+
+  /// The memory's page faults are anybody's again. It takes some milliseconds for each GiB. Nobody may be receiving.
+  func stop() {
+    endFirstPass()
     fresh?.stop()
   }
 }

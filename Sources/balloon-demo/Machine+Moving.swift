@@ -137,8 +137,7 @@ extension Machine {
       destination.refuse("\(error)")
       throw error
     }
-    _ = try destination.confirm()
-    machine.transport.host.resume()
+    _ = try destination.confirm { machine.transport.host.resume() }
     // A guest that named free pages has kept them unused for the move; here nobody counts on that any more.
     machine.transport.host.update { $0.finishHinting() }
     return machine
