@@ -26,6 +26,8 @@ import Testing
       "--qemu q --receive unix:b --balloon auto",
       "--qemu q --receive unix:b --verify", "--qemu q --forecast", "--qemu q --to nowhere", "--qemu q --to file:guest",
       "--qemu q --to unix:a --pause-first --compress", "--qemu q --to unix:a --pause-first --bandwidth 1M",
+      "--qemu q --to unix:a --stay-paused", "--qemu q --receive unix:a --ask", "--qemu q --to fd:0,1 --ask",
+      "--qemu q --to unix:a --pause-first --ask", "--qemu q --receive unix:a --switchover-bandwidth 1G",
       "--qemu q --to unix:a --balloon little", "--qemu q --to unix:a --timeout 0s", "--qemu q --to unix:a --report=",
     ])
   func refused(line: String) {
@@ -86,9 +88,11 @@ import Testing
   }
 
   /// Moves a guest between two threads.
-  private func move(_ source: FakeQemu, _ destination: FakeQemu, _ options: String = "") throws -> Outcome {
+  private func move(
+    _ source: FakeQemu, _ destination: FakeQemu, _ options: String = "", taking: String = ""
+  ) throws -> Outcome {
     let address = "unix:" + NSTemporaryDirectory() + "move-\(UUID().uuidString.prefix(8))"
-    let taker = try command("--receive \(address) --qemu \(destination.server.path)")
+    let taker = try command("--receive \(address) --qemu \(destination.server.path) \(taking)")
     let giver = try command("--to \(address) --qemu \(source.server.path) \(options)")
     let ended = try Handover<(any Error)?>()
     let calledOff = try Cancellation()
@@ -128,6 +132,16 @@ import Testing
     let calls = destination.state.value.calls
     #expect(try #require(calls.firstIndex(of: "migrate-incoming")) < #require(calls.firstIndex(of: "cont")))
     #expect(!source.state.value.calls.contains("cont"))
+  }
+
+  @Test("a guest that is to stay paused arrives and does not run, there or here")
+  func staysPaused() throws {
+    let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true))
+    let bytes = try fill(source)
+    let outcome = try move(source, destination, taking: "--stay-paused")
+    #expect(outcome.given == nil && outcome.taken == nil)
+    #expect(try contents(destination) == bytes)
+    #expect(!destination.state.value.calls.contains("cont") && !source.state.value.calls.contains("cont"))
   }
 
   @Test("a guest that shrinks for the move gets its memory back there")

@@ -99,7 +99,10 @@ struct GuestGiver {
     var forecast: MigrationForecast?
     // Called off as soon as it is known, or as soon as the guest turns out to be too small to know.
     defer { record.forecast = forecast }
-    return try source.move(&guest, policy: command.policy, notes: notes(record), unless: cancellation) { (event) in
+    let permit = command.asks ? try Self.permitByLine() : nil
+    return try source.move(
+      &guest, policy: command.policy, notes: notes(record), unless: cancellation, awaiting: permit
+    ) { (event) in
       switch event {
       case .forecast(let told): forecast = told
       default: break
@@ -107,6 +110,20 @@ struct GuestGiver {
       if !command.forecasts || forecast != nil { narrator.say(event.line) }
       if command.forecasts { cancellation.cancel() }
     }
+  }
+
+  /// A permit that is given when the operator says so.
+  private static func permitByLine() throws(MigrationError) -> SwitchoverPermit {
+    let permit = SwitchoverPermit()
+    do throws(LinuxError) {
+      _ = try Thread(name: "operator") {
+        _ = readLine()
+        permit.allow()
+      }
+    } catch {
+      throw .system(error)
+    }
+    return permit
   }
 
   // MARK: - Before it
@@ -235,7 +252,7 @@ extension MigrationEvent {
       \(pass.share < 1 ? "; slowed down to \(Int(pass.share * 100)) %" : "").
       """
     case .stopping: "The guest stands still for the rest."
-    case .waiting: "The guest could be stopped now."
+    case .waiting: "The guest could be stopped now: press Enter, and it is."
     case .left: "The guest runs there, and the rest of its memory follows."
     }
   }

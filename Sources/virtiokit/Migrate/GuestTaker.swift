@@ -78,7 +78,7 @@ struct GuestTaker {
       throw MoveFailure.notMoved(error, remark: "the copy that is paused in this QEMU must not be resumed: end it")
     }
     do throws(QmpError) {
-      if orders.runs { try machine.resume() }
+      if orders.runs, !command.staysPaused { try machine.resume() }
       if orders.balloonBytes > 0 { try QemuBalloon(machine: machine).set(orders.balloonBytes) }
     } catch {
       throw MoveFailure.arrived(error)
@@ -101,13 +101,17 @@ struct GuestTaker {
   private func tell(_ report: MigrationReport, _ orders: QemuState.Orders) {
     if command.asJSON {
       let object = JSON.object([
-        ("arrived", .bool(true)), ("runs", .bool(orders.runs)), ("seconds", .real(report.seconds)),
+        ("arrived", .bool(true)), ("runs", .bool(orders.runs && !command.staysPaused)),
+        ("seconds", .real(report.seconds)),
         ("wire_bytes", .number(report.wireByteCount)),
       ])
       return Terminal.write("\(object)\n")
     }
-    narrator.say(
-      "The guest has come, in \(Amount.seconds(report.seconds)), and \(orders.runs ? "runs" : "is paused, as it was").")
+    let manner =
+      if orders.runs { command.staysPaused ? "is paused, until QEMU is told cont" : "runs" } else {
+        "is paused, as it was"
+      }
+    narrator.say("The guest has come, in \(Amount.seconds(report.seconds)), and \(manner).")
     if let error = report.acknowledgementError {
       narrator.say("The other side may not have heard so (\(error)): it must not resume its copy.")
     }

@@ -37,6 +37,9 @@ struct MigrateCommand: Command {
   var balloon: BalloonWish?
   var downtimeLimit = Duration.milliseconds(300)
   var bandwidth: ByteCount?
+  var switchoverBandwidth: ByteCount?
+  var asks = false
+  var staysPaused = false
   var slowsDown = false
   var stopsAnyway = false
   var compresses = false
@@ -56,6 +59,11 @@ struct MigrateCommand: Command {
     options.value("balloon", &balloon, "ask the guest to keep this much while it is moved; auto: what it needs")
     options.value("downtime-limit", &downtimeLimit, "how long the guest may stand still for its last pages")
     options.value("bandwidth", &bandwidth, "the most bytes a second while it runs")
+    options.value(
+      "switchover-bandwidth", &switchoverBandwidth,
+      "what the connection carries in a second once the guest stands still, if more than is measured before")
+    options.flag("ask", &asks, "stop the guest only after a line, or the end, has come on standard input")
+    options.flag("stay-paused", &staysPaused, "with --receive: leave the guest paused once it is here")
     options.flag("slow-down", &slowsDown, "slow the guest down, step by step, if it writes too fast")
     options.flag("stop-anyway", &stopsAnyway, "stop a guest that still writes too fast, for however long that takes")
     options.flag("compress", &compresses, "compress pages, and send what has changed of them, as far as that is faster")
@@ -79,6 +87,12 @@ struct MigrateCommand: Command {
         reason: "a forecast changes nothing, and tells what it would save")
     }
     if let to, pausesFirst { try checkPausing(before: to) }
+    if let to, asks, to == "fd:0" || to.hasPrefix("fd:0,") {
+      throw .rejected(option: "--ask", value: to, reason: "standard input is the connection")
+    }
+    if let to, staysPaused {
+      throw .rejected(option: "--to", value: to, reason: "--stay-paused is for whoever takes the guest")
+    }
     if report?.isEmpty == true { throw .missingValue(option: "--report", placeholder: "FILE") }
     guard timeout > .zero else {
       throw .rejected(option: "--timeout", value: timeout.optionText, reason: "nobody answers in no time")
@@ -91,6 +105,7 @@ struct MigrateCommand: Command {
       ("--to", to != nil), ("--forecast", forecasts), ("--balloon", balloon != nil), ("--bandwidth", bandwidth != nil),
       ("--slow-down", slowsDown), ("--stop-anyway", stopsAnyway), ("--compress", compresses),
       ("--pause-first", pausesFirst), ("--verify", verifies), ("--quit", quits), ("--report", report != nil),
+      ("--switchover-bandwidth", switchoverBandwidth != nil), ("--ask", asks),
     ]
     guard let other = others.first(where: \.1)?.0 else { return }
     throw .rejected(
@@ -101,7 +116,8 @@ struct MigrateCommand: Command {
   private func checkPausing(before to: String) throws(OptionError) {
     let others: [(String, Bool)] = [
       ("--forecast", forecasts), ("--bandwidth", bandwidth != nil), ("--slow-down", slowsDown),
-      ("--stop-anyway", stopsAnyway), ("--compress", compresses),
+      ("--stop-anyway", stopsAnyway), ("--compress", compresses), ("--ask", asks),
+      ("--switchover-bandwidth", switchoverBandwidth != nil),
     ]
     guard let other = others.first(where: \.1)?.0 else { return }
     throw .rejected(
@@ -131,8 +147,8 @@ struct MigrateCommand: Command {
 
   var policy: MigrationPolicy {
     MigrationPolicy(
-      downtimeLimit: downtimeLimit, mostBytesPerSecond: bandwidth?.bytes, slowsDown: slowsDown,
-      stopsAnyway: stopsAnyway,
+      downtimeLimit: downtimeLimit, mostBytesPerSecond: bandwidth?.bytes,
+      switchoverBytesPerSecond: switchoverBandwidth?.bytes, slowsDown: slowsDown, stopsAnyway: stopsAnyway,
       compresses: compresses, forecasts: true, verifies: verifies)
   }
 }
