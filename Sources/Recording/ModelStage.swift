@@ -38,6 +38,7 @@ struct ModelStage {
     }
     var patches = PatchList()
     for index in watches.indices {
+      guard queues.configuration(of: index)?.inflight == nil else { throw .tracked(queue: index) }
       if let place = lookAtPlace(of: index, queues) { record.queues.append(place) }
       try watches[index]?.noteArrivals(queues[index], memory, into: &patches)
     }

@@ -29,7 +29,9 @@ public final class Recorder: Sendable {
     var callCount: UInt64 = 0
     /// A call that is not worth recording unless something comes of it.
     var kept: TapeCall?
+    /// What was asked of the outside in this call.
     var exchanges: [Exchange] = []
+    var isCalling = false
     var hasEnded = false
   }
 
@@ -47,9 +49,11 @@ public final class Recorder: Sendable {
     }
   }
 
-  /// Notes what the device asked of its outside and was told.
+  /// Notes what the device asked of its outside and was told. What somebody wants to know of it between calls, which
+  /// may be the time, changes nothing and is left out.
   func note(_ act: Act, _ answer: Answer) {
     update { (desk) throws(RecordingError) in
+      guard desk.isCalling else { return }
       try releaseKept(&desk)
       desk.exchanges.append(Exchange(act: act, answer: answer))
     }
@@ -58,6 +62,7 @@ public final class Recorder: Sendable {
   /// A call is about to be made.
   func begin(_ call: TapeCall) {
     update { (desk) throws(RecordingError) in
+      desk.isCalling = true
       let isIdle = call == TapeCall(call: call.call) && call.call.kind == .poll
       desk.kept = call
       if !isIdle { try releaseKept(&desk) }
@@ -67,6 +72,7 @@ public final class Recorder: Sendable {
   /// The call has been made.
   func end(_ patches: [Patch], _ outcome: Outcome) {
     update { (desk) throws(RecordingError) in
+      desk.isCalling = false
       if desk.kept != nil, outcome.isNothing {
         desk.kept = nil
         return

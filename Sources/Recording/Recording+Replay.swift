@@ -6,7 +6,8 @@ extension Recording {
   public func replay() throws(RecordingError) -> ReplayResult {
     switch device {
     case .block: try replayDisk { BlockDevice($0, $1) }
-    case .balloon, .network: throw .unknownDevice(device.rawValue)
+    case .balloon: try replayBalloon()
+    case .network: throw .unknownDevice(device.rawValue)
     }
   }
 }

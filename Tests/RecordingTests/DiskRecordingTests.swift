@@ -85,7 +85,7 @@ final class ShiftedStore: BlockStore {
     let file = try Self.recording(random, actCount: 200, Self.plain.union(ringFeatures))
     let result = try Recording(file).replay()
     #expect(result.difference == nil)
-    #expect(result.stepCount > 200)
+    #expect(result.stepCount > 100)
   }
 
   @Test("a driver that breaks the rules of rings is played again too, with what the device says of it")

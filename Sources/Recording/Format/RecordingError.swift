@@ -20,6 +20,8 @@ public enum RecordingError: Error, Equatable, Sendable {
   case illegalStep(at: Int, String)
   /// More than a recording takes.
   case tooMuch(String, count: Int, limit: Int)
+  /// A queue whose chains in flight are noted for a successor, which then decide what it goes on from.
+  case tracked(queue: Int)
   /// The kernel refused.
   case system(LinuxError)
 }
@@ -36,6 +38,7 @@ extension RecordingError: CustomStringConvertible {
     case .malformed(let place, let reason): "byte \(place): \(reason)"
     case .illegalStep(let place, let reason): "byte \(place): a step that cannot be taken: \(reason)"
     case .tooMuch(let what, let count, let limit): "\(count) \(what), where a recording takes at most \(limit)"
+    case .tracked(let queue): "queue \(queue) has an in-flight area, and cannot be recorded with it"
     case .system(let error): error.description
     }
   }

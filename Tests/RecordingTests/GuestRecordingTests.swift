@@ -1,0 +1,21 @@
+import Foundation
+import Testing
+
+@testable import Recording
+
+@Suite("Recordings of real guests") struct GuestRecordingTests {
+  private static func fixture(_ name: String) throws -> [UInt8] {
+    let place = try #require(Bundle.module.url(forResource: name, withExtension: nil, subdirectory: "Fixtures"))
+    return Array(try Data(contentsOf: place))
+  }
+
+  @Test("what Linux did to a disk gives the same outputs without it")
+  func linuxDisk() throws {
+    let recording = try Recording(try Self.fixture("uml-disk.rec"))
+    let result = try recording.replay()
+    #expect(result.difference == nil)
+    #expect(result.stepCount == recording.stepCount)
+    let calls = try (0..<recording.stepCount).map { try recording.call(of: $0).call.kind }
+    #expect(calls.filter { $0 == .serve }.count > 50)
+  }
+}
