@@ -7,7 +7,7 @@ extension Recording {
     switch device {
     case .block: try replayDisk { BlockDevice($0, $1) }
     case .balloon: try replayBalloon()
-    case .network: throw .unknownDevice(device.rawValue)
+    case .network: try replayCard()
     }
   }
 }

@@ -45,7 +45,9 @@ private final class BalloonDriver {
     case 7: try offer([.writable(page(), 4096), .writable(page(), 8192)], to: 4)
     default: try offer([.readable(try place(frames()), 16)], to: Int.random(in: 0...1, using: &random))
     }
-    for queue in bench.rings.indices where !bench.host.isBroken { _ = try bench.rings[queue].takeAllUsed() }
+    for queue in bench.rings.indices where !bench.host.isBroken {
+      _ = try bench.rings[queue].takeUsedHeads(bench.host.features)
+    }
   }
 
   private func offer(_ buffers: [RingFixture.Buffer], to queue: Int) throws {

@@ -70,7 +70,9 @@ final class DiskDriver {
     case 4 where !isSound: try startAnew()
     default: try request()
     }
-    for queue in bench.rings.indices where !bench.host.isBroken { _ = try bench.rings[queue].takeAllUsed() }
+    for queue in bench.rings.indices where !bench.host.isBroken {
+      _ = try bench.rings[queue].takeUsedHeads(bench.host.features)
+    }
     if bench.host.isBroken { try startAnew() }
   }
 

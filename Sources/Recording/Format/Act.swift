@@ -8,6 +8,9 @@ public struct Act: Equatable, Sendable {
     case giveUp, release, takeBack, resetReclaimer, time
     // An operator asks a disk, or a balloon.
     case resize, setTarget, requestStatistics, pollStatistics
+    // A card asks its port, and an operator a card.
+    case takenOffloads, portFailure, setGivenOffloads, send, receive, finishSending
+    case setLink, setMTU, announce
   }
 
   public var kind: Kind
