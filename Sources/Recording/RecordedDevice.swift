@@ -18,10 +18,11 @@ public struct RecordedDevice<Model: RecordableDevice & ~Copyable>: ~Copyable, Vi
   public static var id: DeviceID { Model.id }
 
   public private(set) var model: Model
-  public let recorder: Recorder
+  /// Writes it down; nil for a device that is not recorded, which then does nothing but what its model does.
+  public let recorder: Recorder?
   private var stage: ModelStage
 
-  init(_ model: consuming Model, recorder: Recorder) {
+  init(_ model: consuming Model, recorder: Recorder?) {
     stage = ModelStage(queueCount: model.queueSizes.count)
     self.model = model
     self.recorder = recorder
@@ -72,6 +73,7 @@ public struct RecordedDevice<Model: RecordableDevice & ~Copyable>: ~Copyable, Vi
   private mutating func record<Result, Failure: Error>(
     _ call: ModelCall, _ body: (inout Model) throws(Failure) -> Result
   ) throws(Failure) -> Result {
+    guard let recorder else { return try body(&model) }
     stage.follow(call)
     recorder.begin(TapeCall(call: call))
     var outcome = Outcome()
@@ -112,13 +114,14 @@ extension RecordedDevice where Model: ~Copyable {
     _ call: ModelCall, _ queues: inout QueueSet,
     _ body: (inout Model, inout QueueSet, inout Outcome) throws(VirtqueueError) -> Void
   ) throws(VirtqueueError) {
+    var outcome = Outcome()
+    guard let recorder else { return try body(&model, &queues, &outcome) }
     do throws(RecordingError) {
       recorder.begin(try stage.look(at: queues, before: call))
     } catch {
       recorder.fail(error)
     }
-    var outcome = Outcome()
-    defer { finish(&outcome, queues) }
+    defer { finish(&outcome, queues, recorder) }
     do throws(VirtqueueError) {
       try body(&model, &queues, &outcome)
     } catch {
@@ -127,7 +130,7 @@ extension RecordedDevice where Model: ~Copyable {
     }
   }
 
-  private mutating func finish(_ outcome: inout Outcome, _ queues: borrowing QueueSet) {
+  private mutating func finish(_ outcome: inout Outcome, _ queues: borrowing QueueSet, _ recorder: Recorder) {
     do throws(RecordingError) {
       let late = try stage.lookAgain(at: queues)
       outcome.queues = stage.takeOutcomes(of: queues)

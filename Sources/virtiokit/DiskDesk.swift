@@ -29,7 +29,7 @@ extension DiskDesk where Disk == RecordedDevice<BlockDevice> {
     } information: { disk, isConnected in
       DiskInformation(isConnected: isConnected, disk.model)
     } finish: { disk in
-      disk.recorder.finish()
+      disk.recorder?.finish()
     }
   }
 }

@@ -29,7 +29,7 @@ private final class BalloonDriver {
   }
 
   func finish() {
-    bench.host.update { $0.recorder.finish() }
+    bench.host.update { $0.recorder?.finish() }
   }
 
   func act() throws {
@@ -81,17 +81,24 @@ private final class BalloonDriver {
 }
 
 @Suite("Recordings of balloons") struct BalloonRecordingTests {
+  /// What a driver did, recorded.
+  static func recording(
+    _ random: SeededGenerator, actCount: Int, _ features: Features = Features(low: 0x3F)
+  ) throws -> [UInt8] {
+    let tape = Tape()
+    let driver = try BalloonDriver(random, to: tape, features)
+    for _ in 0..<actCount { try driver.act() }
+    driver.finish()
+    #expect(tape.failures == [])
+    return tape.bytes
+  }
+
   @Test(
     "what a driver did to a balloon, and its clock, give the same outputs again",
     arguments: [Features(low: 0x3F), Features(low: 0x3E), Features(low: 0x3F).union([.eventIndex, .inOrder])])
   func replay(_ features: Features) throws {
     let random = SeededGenerator(for: "a recorded balloon")
-    let tape = Tape()
-    let driver = try BalloonDriver(random, to: tape, features)
-    for _ in 0..<300 { try driver.act() }
-    driver.finish()
-    #expect(tape.failures == [])
-    let recording = try Recording(tape.bytes)
+    let recording = try Recording(try Self.recording(random, actCount: 300, features))
     let result = try recording.replay()
     #expect(result.difference == nil)
     #expect(result.stepCount > 150)

@@ -77,7 +77,7 @@ final class DiskDriver {
   }
 
   func finish() {
-    bench.host.update { $0.recorder.finish() }
+    bench.host.update { $0.recorder?.finish() }
   }
 
   private func startAnew() throws {

@@ -16,15 +16,17 @@ extension BalloonDevice: RecordableDevice {
 
 /// A balloon that is recorded, with the clock that it goes by.
 extension RecordedDevice where Model: ~Copyable {
-  /// - Parameter clock: nanoseconds since whatever moment; never goes back.
+  /// - Parameters:
+  ///   - sink: where the recording goes; nil for a balloon that is not recorded.
+  ///   - clock: nanoseconds since whatever moment; never goes back.
   public init<Reclaimer: PageReclaimer>(
-    _ options: BalloonOptions = BalloonOptions(), reclaimer: Reclaimer, to sink: RecordingSink,
+    _ options: BalloonOptions = BalloonOptions(), reclaimer: Reclaimer, to sink: RecordingSink?,
     clock: @escaping () -> UInt64 = { MonotonicClock.now }
   ) where Model == BalloonDevice<RecordedReclaimer<Reclaimer>> {
-    let recorder = Recorder(of: .balloon, BalloonSetup(options), to: sink)
+    let recorder = sink.map { Recorder(of: .balloon, BalloonSetup(options), to: $0) }
     let model = Model(options, reclaimer: RecordedReclaimer(reclaimer, recorder: recorder)) {
       let now = clock()
-      recorder.note(Act(.time), Answer([now]))
+      recorder?.note(Act(.time), Answer([now]))
       return now
     }
     self.init(model, recorder: recorder)
