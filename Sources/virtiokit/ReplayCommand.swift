@@ -16,10 +16,13 @@ struct ReplayCommand: Command {
 
   var path = ""
   var asJSON = false
+  var mayBeCut = false
 
   mutating func declare(in options: inout OptionTable) {
     options.operand("FILE", &path, "the recording")
     options.flag("json", &asJSON, "print JSON")
+    options.flag(
+      "cut", &mayBeCut, "play a recording that was cut off, as that of a device that crashed, as far as it goes")
   }
 
   func validate() throws(OptionError) {
@@ -29,13 +32,24 @@ struct ReplayCommand: Command {
   /// - Returns: the program's status.
   func run() -> Int32 {
     do throws(RecordingError) {
-      let result = try Recording(try contents()).replay()
+      let result = try recording().replay()
       Terminal.write(asJSON ? "\(Self.json(result))\n" : Self.text(result))
       return result.difference == nil ? 0 : 1
     } catch {
       if asJSON { Terminal.write("\(JSON.object([("error", .text("\(error)"))]))\n") }
       Terminal.complain("\(path): \(error)")
       return 2
+    }
+  }
+
+  private func recording() throws(RecordingError) -> Recording {
+    let file = try contents()
+    do throws(RecordingError) {
+      return try Recording(file)
+    } catch {
+      // All before the end of such a file was found to be as it was written.
+      guard mayBeCut, case .cut = error else { throw error }
+      return try Recording(try Recording.mended(file))
     }
   }
 

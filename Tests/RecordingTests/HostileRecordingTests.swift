@@ -118,6 +118,21 @@ import VirtioCore
     }
   }
 
+  @Test("a file with other checksums is mended to what it was, and a cut one to a shorter recording")
+  func mended() throws {
+    let file = try DiskRecordingTests.recording(SeededGenerator(seed: 3), actCount: 3)
+    let frames = try TapeFrames.frames(of: file)
+    var changed = file
+    for frame in frames { changed[frame.range.upperBound] ^= 1 }
+    #expect(Self.refusal(of: changed) != nil)
+    #expect(try Recording.mended(changed) == file)
+    let shorter = try Recording(try Recording.mended(Array(file.prefix(frames[5].range.lowerBound - 5))))
+    #expect(shorter.stepCount == 2)
+    #expect(try shorter.replay().difference == nil)
+    let crashed = try Recording(try Recording.mended(Array(file.prefix(frames[5].range.upperBound + 4))))
+    #expect(crashed.stepCount == 3)
+  }
+
   @Test("bytes of any kind come back as they were")
   func roundTrip() throws {
     var random = SeededGenerator(for: "bytes of recordings")

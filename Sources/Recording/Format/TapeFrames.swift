@@ -41,8 +41,8 @@ struct TapeFrame {
 }
 
 extension TapeFrames {
-  private static let headByteCount = 5
-  private static let checksumByteCount = 4
+  static let headByteCount = 5
+  static let checksumByteCount = 4
 
   /// Takes a file apart, and refuses one of which a byte is not as it was written.
   static func frames(of file: [UInt8]) throws(RecordingError) -> [TapeFrame] {
