@@ -60,8 +60,8 @@ let programs: [Target] = [
   program(
     "virtiokit",
     uses: [
-      "Recording", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "Migration", "GuestRAM", "DeviceState",
-      "LinuxIO", "Options", "ReportPage",
+      "Recording", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "Migration", "GuestRAM",
+      "DeviceState", "LinuxIO", "Options", "ReportPage",
     ]),
 ]
 
