@@ -39,6 +39,9 @@ let libraries: [Target] = [
     "QEMUStream",
     uses: ["Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("SimulatedGuest", uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
+  module(
+    "Recording",
+    uses: ["Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   module("Options"),
 ]
 
@@ -57,8 +60,8 @@ let programs: [Target] = [
   program(
     "virtiokit",
     uses: [
-      "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "Migration", "GuestRAM", "DeviceState", "LinuxIO",
-      "Options", "ReportPage",
+      "Recording", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "Migration", "GuestRAM",
+      "DeviceState", "LinuxIO", "Options", "ReportPage",
     ]),
 ]
 
@@ -104,6 +107,12 @@ let testTargets: [Target] = [
       "QEMUStream", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "GuestRAM", "DeviceState", "LinuxIO", "Support",
     ],
     resources: [.copy("Fixtures")]),
+  tests(
+    "RecordingTests",
+    uses: [
+      "Recording", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO",
+      "Support",
+    ], resources: [.copy("Fixtures")]),
   tests("OptionsTests", uses: ["Options"]),
   tests(
     "SimulatedGuestTests",

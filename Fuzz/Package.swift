@@ -17,6 +17,7 @@ let package = Package(
     fuzzer("fuzz-vhost-user", uses: ["Balloon", "LinuxIO", "VhostUser", "VirtioCore"]),
     fuzzer("fuzz-snapshot", uses: ["Balloon", "DeviceState", "GuestRAM", "SimulatedGuest", "VirtioCore"]),
     fuzzer("fuzz-net", uses: ["DeviceState", "GuestRAM", "VirtioCore", "VirtioNet", "Virtqueue"]),
+    fuzzer("fuzz-recording", uses: ["Recording"]),
     fuzzer("fuzz-migration", uses: ["GuestRAM", "LinuxIO", "Migration"]),
   ]
 )

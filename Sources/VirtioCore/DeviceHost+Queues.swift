@@ -112,11 +112,8 @@ extension DeviceHost where Device: ~Copyable {
   }
 
   func open(_ configuration: QueueConfiguration, in memory: GuestMemory) throws(HostError) -> QueueSet.Slot {
-    let ring = RingFeatures(
-      indirectDescriptors: features.contains(.indirectDescriptors), eventIndex: features.contains(.eventIndex),
-      inOrder: features.contains(.inOrder))
     do throws(VirtqueueError) {
-      return QueueSet.Slot(try SplitVirtqueue(configuration, features: ring, memory: memory))
+      return try QueueSet.Slot(configuration, features, memory)
     } catch {
       throw .virtqueue(error)
     }

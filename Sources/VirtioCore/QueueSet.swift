@@ -13,12 +13,15 @@ public struct QueueSet: ~Copyable {
     var isWaiting = false
     /// Since when the driver was to be told of used buffers, and is not yet; nil when it was told of all.
     var heldSince: UInt64?
+    /// Where the queue is.
+    let configuration: QueueConfiguration
     /// How many chains were taken before the start and not given back: nobody here has them.
     private let lostCount: UInt16
 
-    init(_ queue: consuming SplitVirtqueue) {
+    init(_ queue: consuming SplitVirtqueue, _ configuration: QueueConfiguration) {
       lostCount = queue.inFlightCount
       self.queue = queue
+      self.configuration = configuration
     }
 
     /// How many chains the model has.
@@ -51,6 +54,11 @@ public struct QueueSet: ~Copyable {
   /// Whether chains may be taken from a queue now: it was started, and neither it is disabled nor the device paused.
   public func isRunning(_ index: Int) -> Bool {
     slots.indices.contains(index) && slots[index] != nil && areEnabled[index] && !isPaused
+  }
+
+  /// What a queue was opened with, in the memory that there is now; nil for one that was not started, or was stopped.
+  public func configuration(of index: Int) -> QueueConfiguration? {
+    slots.indices.contains(index) ? slots[index]?.configuration : nil
   }
 
   /// A queue that was started and not stopped; to ask for another is the model's mistake. Chains in flight may be given

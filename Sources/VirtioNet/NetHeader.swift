@@ -62,7 +62,7 @@ extension NetHeader {
 
   /// Reads a header; nil for a `gso_type` that the specification does not know.
   /// - Parameter offset: where its twelve bytes begin; to leave them outside `bytes` is the caller's mistake.
-  init?(_ bytes: borrowing [UInt8], at offset: Int) {
+  package init?(_ bytes: borrowing [UInt8], at offset: Int) {
     // Two loads and two stores: bytes that were written one by one would hold up whoever copies them all soon after.
     let low = bytes.littleEndian(UInt64.self, at: offset)
     let high = bytes.littleEndian(UInt32.self, at: offset + 8)

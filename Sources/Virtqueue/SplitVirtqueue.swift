@@ -24,7 +24,7 @@ public struct SplitVirtqueue: ~Copyable {
   @usableFromInline let heads: NumberRing
   @usableFromInline let used: PairRing
   /// The available index as last read; entries before it need no further look at the driver's store.
-  @usableFromInline var seenAvailable: UInt16
+  public internal(set) var seenAvailable: UInt16
   /// Before this index the heads can be taken without a further look at anything.
   @usableFromInline var readyAvailable: UInt16
   /// The next available index when the current turn began; a turn ends with `publish`.

@@ -27,6 +27,7 @@ struct BalloonCommand: Command {
   var deflateOnOutOfMemory = false
   var fixedQueueNumbers = false
   var inbandNotifications = false
+  var record: String?
   var printCapabilities = false
 
   mutating func declare(in options: inout OptionTable) {
@@ -41,6 +42,7 @@ struct BalloonCommand: Command {
     options.flag("deflate-on-oom", &deflateOnOutOfMemory, "let the guest take pages back when it runs out of memory")
     options.flag("fixed-queue-numbers", &fixedQueueNumbers, "number queues as the specification does, not as Linux")
     options.flag("inband-notifications", &inbandNotifications, "let kicks travel as messages, which is slower")
+    options.value("record", &record, "write all that guests do to this file, for replay", placeholder: "PATH")
     options.flag("print-capabilities", &printCapabilities, "print what this back-end can do, as JSON, and end")
   }
 
@@ -81,6 +83,8 @@ struct BalloonCommand: Command {
   }
 
   var protocolFeatures: ProtocolFeatures {
-    inbandNotifications ? .supported : .standard
+    let features: ProtocolFeatures = inbandNotifications ? .supported : .standard
+    // What is noted for a successor would have to be recorded too.
+    return record == nil ? features : features.subtracting(.inflightRegion)
   }
 }

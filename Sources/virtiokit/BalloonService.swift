@@ -2,12 +2,13 @@ import Balloon
 import GuestRAM
 import LinuxIO
 import Options
+import Recording
 import VhostUser
 import VirtioCore
 
 /// A balloon, the front-ends that use it, and the operator's commands, on one event loop.
 final class BalloonService {
-  typealias Device = BalloonDevice<MemoryReclaimer>
+  typealias Device = RecordedDevice<BalloonDevice<RecordedReclaimer<MemoryReclaimer>>>
 
   private let loop: EventLoop
   private let device: ServedDevice<Device>
@@ -24,7 +25,8 @@ final class BalloonService {
   /// - Parameter standardInput: where commands are typed, if anywhere.
   init(_ command: BalloonCommand, loop: EventLoop, standardInput: consuming FileDescriptor?) throws {
     self.loop = loop
-    device = ServedDevice(Device(command.deviceOptions, reclaimer: MemoryReclaimer()))
+    let sink = try command.record.map { path in try RecordingFile(path).sink }
+    device = ServedDevice(Device(command.deviceOptions, reclaimer: MemoryReclaimer(), to: sink))
     statisticsInterval = command.statisticsInterval
     wantedMemory = command.target
     timer = try Timer()
@@ -44,6 +46,7 @@ final class BalloonService {
   /// Lets go of all sockets. Throws what ended the one connection that there was to serve.
   func end() throws {
     frontends?.end {}
+    device.update { $0.recorder?.finish() }
     try frontends?.checkConnection()
   }
 
@@ -64,7 +67,7 @@ extension BalloonService {
   /// A guest that has just come has touched little of its memory, so there is nothing to compare a later size with.
   private func fitTarget(to memory: GuestMemory) {
     do throws(BalloonError) {
-      let kept = wantedMemory?.bytes ?? device.update { $0.target.memoryByteCount(of: memory.byteCount) }
+      let kept = wantedMemory?.bytes ?? device.update { $0.model.target.memoryByteCount(of: memory.byteCount) }
       let target = try BalloonTarget(memoryByteCount: kept, of: memory.byteCount)
       device.update { $0.setTarget(target) }
     } catch {
@@ -76,7 +79,7 @@ extension BalloonService {
   private func setTarget(_ target: BalloonTarget) throws(GuestMemoryError) {
     let resident = try device.memory?.residentByteCount() ?? 0
     device.update { balloon in
-      before = balloon.moment(residentByteCount: resident)
+      before = balloon.model.moment(residentByteCount: resident)
       balloon.setTarget(target)
     }
   }
@@ -117,7 +120,7 @@ extension BalloonService {
   /// A driver that has not answered yet is looked at again after a whole interval.
   private func startTimer() {
     guard let statisticsInterval else { return }
-    let next = device.update { $0.timeToNextPoll }
+    let next = device.update { $0.model.timeToNextPoll }
     // Due even now, after the device was woken: the queue is not being served.
     guard let next, next > 0 else { return timer.start(after: statisticsInterval) }
     timer.start(after: .nanoseconds(Int64(clamping: next)))
@@ -156,10 +159,10 @@ extension BalloonService {
     let memory = device.memory
     let resident = try memory?.residentByteCount() ?? 0
     let information = device.update { balloon in
-      let report = balloon.report(
+      let report = balloon.model.report(
         guestByteCount: memory?.byteCount ?? 0, residentByteCount: resident,
-        since: before ?? balloon.moment(residentByteCount: resident))
-      let readings = BalloonStatistic.allCases.map { ($0, balloon.reading(of: $0)) }
+        since: before ?? balloon.model.moment(residentByteCount: resident))
+      let readings = BalloonStatistic.allCases.map { ($0, balloon.model.reading(of: $0)) }
       return BalloonInformation(memoryByteCount: memory?.byteCount, report: report, readings: readings)
     }
     return asJSON ? "\(information.json)\n" : information.text

@@ -1,7 +1,9 @@
 import LinuxIO
 import Options
+import Recording
 import VhostUser
 import VirtioBlk
+import VirtioCore
 
 /// `virtiokit blk`
 struct BlkCommand: Command {
@@ -38,6 +40,7 @@ struct BlkCommand: Command {
   var bandwidth: ByteCount?
   var noFlush = false
   var control: String?
+  var record: String?
   var printCapabilities = false
 
   mutating func declare(in options: inout OptionTable) {
@@ -63,6 +66,8 @@ struct BlkCommand: Command {
     options.value("bandwidth", &bandwidth, "how many bytes a second are let through")
     options.flag("no-flush", &noFlush, "promise nothing: what is written may be lost with the power")
     options.value("control", &control, "where commands are taken", placeholder: "PATH")
+    options.value(
+      "record", &record, "write all that guests do to this file, for replay; slow", placeholder: "PATH")
     options.flag("print-capabilities", &printCapabilities, "print what this back-end can do, as JSON, and end")
   }
 
@@ -128,13 +133,37 @@ struct BlkCommand: Command {
     // Before anything else, so that a signal never finds sockets to leave behind.
     let signals = try SignalDescriptor()
     let loop = try EventLoop()
-    let service = try BlkService(self, loop: loop, standardInput: FileDescriptor(owning: 0))
-    // Held by nobody but this function, the service takes its sockets with it.
+    guard let record else {
+      let service = try BlkService(
+        self, loop: loop, offering: .standard, needsWorkers: true, desk: .plain,
+        standardInput: FileDescriptor(owning: 0)
+      ) { BlockDevice($0, deviceOptions, workers: $1, report: Self.report) }
+      return try serve(service, signals, loop)
+    }
+    let sink = try RecordingFile(record).sink
+    // What is noted for a successor would have to be recorded too.
+    let service = try BlkService(
+      self, loop: loop, offering: .standard.subtracting(.inflightRegion), needsWorkers: false,
+      desk: .recorded, standardInput: FileDescriptor(owning: 0)
+    ) { (store, _) in RecordedDevice(store, deviceOptions, to: sink, report: Self.report) }
+    try serve(service, signals, loop)
+  }
+
+  private static func report(_ failure: StoreError) {
+    Terminal.complain("the disk: \(failure)")
+  }
+
+  private func serve<Disk: VirtioDevice & ~Copyable>(
+    _ service: BlkService<Disk>, _ given: consuming SignalDescriptor, _ loop: EventLoop
+  ) throws {
+    let signals = given
+    // Held by nobody but its maker, the service takes its sockets with it.
     try loop.watch(signals.descriptor.rawValue) { [unowned service] in
       _ = signals.next()
       service.end()
     }
     try loop.run()
+    service.finish()
     try service.checkConnection()
   }
 

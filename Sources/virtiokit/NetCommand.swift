@@ -1,6 +1,8 @@
 import LinuxIO
 import Options
+import Recording
 import VhostUser
+import VirtioCore
 import VirtioNet
 
 /// `virtiokit net`
@@ -46,6 +48,7 @@ struct NetCommand: Command {
   var vlans: [Int] = []
   var pollLimit = Duration.zero
   var control: String?
+  var record: String?
   var printCapabilities = false
 
   mutating func declare(in options: inout OptionTable) {
@@ -74,6 +77,8 @@ struct NetCommand: Command {
       "how long to look for packets before sleeping, where it pays: up to 1ms, for a guest and a back-end that have "
         + "processors of their own; 0us never looks")
     options.value("control", &control, "where commands are taken", placeholder: "PATH")
+    options.value(
+      "record", &record, "write all that a guest and the port do to this file, for replay; slow", placeholder: "PATH")
     options.flag("print-capabilities", &printCapabilities, "print what this back-end can do, as JSON, and end")
   }
 
@@ -84,6 +89,9 @@ struct NetCommand: Command {
     guard !printCapabilities else { return }
     try SocketOptions(socketPaths: socketPaths, descriptor: descriptor, control: control).check()
     try checkPorts()
+    if let record, cardCount > 1 {
+      throw .rejected(option: "--record", value: record, reason: "it goes with one card")
+    }
     try checkAddresses()
     try check("--queue-pairs", pairCount, in: 1...128, "a card has 1 to 128 pairs of queues")
     if noControl, pairCount > 1 {
@@ -152,13 +160,36 @@ struct NetCommand: Command {
     // Before anything else, so that a signal never finds sockets to leave behind.
     let signals = try SignalDescriptor()
     let loop = try EventLoop()
-    let service = try NetService(self, loop: loop, standardInput: FileDescriptor(owning: 0))
-    // Held by nobody but this function, the service takes its sockets with it.
+    guard let record else {
+      let service = try NetService(
+        self, loop: loop, offering: .standard, desk: .plain, standardInput: FileDescriptor(owning: 0)
+      ) { number, ports in
+        NetDevice(deviceOptions(number), ports: ports) { Terminal.complain("card \(number): \($0)") }
+      }
+      return try serve(service, signals, loop)
+    }
+    let sink = try RecordingFile(record).sink
+    // What is noted for a successor would have to be recorded too.
+    let service = try NetService(
+      self, loop: loop, offering: .standard.subtracting(.inflightRegion), desk: .recorded,
+      standardInput: FileDescriptor(owning: 0)
+    ) { number, ports in
+      RecordedDevice(deviceOptions(number), ports: ports, to: sink) { Terminal.complain("card \(number): \($0)") }
+    }
+    try serve(service, signals, loop)
+  }
+
+  private func serve<Device: VirtioDevice & ~Copyable>(
+    _ service: NetService<Device>, _ given: consuming SignalDescriptor, _ loop: EventLoop
+  ) throws {
+    let signals = given
+    // Held by nobody but its maker, the service takes its sockets with it.
     try loop.watch(signals.descriptor.rawValue) { [unowned service] in
       _ = signals.next()
       service.end()
     }
     try loop.run()
+    service.finish()
     try service.checkConnection()
   }
 

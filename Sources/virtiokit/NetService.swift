@@ -5,56 +5,68 @@ import VirtioCore
 import VirtioNet
 
 /// Network cards, the front-ends that use them, and the operator's commands, on one event loop.
-final class NetService {
+final class NetService<Device: VirtioDevice & ~Copyable> {
   /// One card, and who uses it.
   private final class Card {
-    let device: ServedDevice<NetDevice>
-    var frontends: Frontends<NetDevice>?
+    let device: ServedDevice<Device>
+    var frontends: Frontends<Device>?
 
-    init(_ device: consuming NetDevice) {
+    init(_ device: consuming Device) {
       self.device = ServedDevice(device)
     }
   }
 
   private let loop: EventLoop
   private let network: Network
+  private let features: ProtocolFeatures
+  private let desk: CardDesk<Device>
   private var cards: [Card] = []
   private var console: Console?
   private var control: ControlServer?
   private var isEnding = false
 
-  /// - Parameter standardInput: where commands are typed, if anywhere.
-  init(_ command: NetCommand, loop: EventLoop, standardInput: consuming FileDescriptor?) throws {
+  /// - Parameters:
+  ///   - features: what of the protocol to offer.
+  ///   - desk: what can be done with a card.
+  ///   - standardInput: where commands are typed, if anywhere.
+  ///   - make: makes a card, by its number, on its ports.
+  init(
+    _ command: NetCommand, loop: EventLoop, offering features: ProtocolFeatures, desk: CardDesk<Device>,
+    standardInput: consuming FileDescriptor?, make: (Int, [any PacketPort]) -> Device
+  ) throws {
     self.loop = loop
+    self.features = features
+    self.desk = desk
     network = try Network(command, loop: loop)
     if let path = command.control {
       control = try ControlServer(path: path, loop: loop) { [unowned self] in execute($0) }
     }
-    for number in 0..<command.cardCount { try addCard(number, command) }
+    for number in 0..<command.cardCount { try addCard(number, command, make) }
     Terminal.complain("serving \(command.cardCount) \(command.cardCount == 1 ? "card" : "cards") on \(network.name)")
     if let standardInput { console = try Console(standardInput, loop: loop) { [unowned self] in execute($0) } }
   }
 
-  private func addCard(_ number: Int, _ command: NetCommand) throws {
+  private func addCard(
+    _ number: Int, _ command: NetCommand, _ make: (Int, [any PacketPort]) -> Device
+  ) throws {
     let ports = try network.ports(number, command)
-    let card = Card(
-      NetDevice(command.deviceOptions(number), ports: ports) { Terminal.complain("card \(number): \($0)") })
+    let card = Card(make(number, ports))
     let device = card.device
-    device.networkMessages = NetworkMessages { card, address in
-      card.announce(EthernetAddress(address))
-    } setMTU: { card, mtu in
-      card.setMTU(mtu)
+    device.networkMessages = NetworkMessages { [desk] card, address in
+      desk.announce(&card, EthernetAddress(address))
+    } setMTU: { [desk] card, mtu in
+      desk.setMTU(&card, mtu)
     }
     device.poll(on: loop, atMost: command.pollLimit)
     for port in ports {
       guard let descriptor = port.descriptor else { continue }
       try loop.watch(descriptor, for: [.readable, .writable, .onChange]) { device.wake() }
     }
-    let entrance = Frontends<NetDevice>.Entrance(
+    let entrance = Frontends<Device>.Entrance(
       socketPath: command.socketPaths.isEmpty ? nil : command.socketPaths[number], descriptor: command.descriptor)
     if let entrance {
       card.frontends = try Frontends(
-        of: device, named: "card \(number)", from: entrance, loop: loop, offering: .standard
+        of: device, named: "card \(number)", from: entrance, loop: loop, offering: features
       ) { event in
         // What came while nobody was there has been waiting.
         if case .attached = event { device.wake() }
@@ -73,7 +85,19 @@ final class NetService {
   private func endNext() {
     guard let card = cards.popLast() else { return loop.stop() }
     guard let frontends = card.frontends else { return endNext() }
-    frontends.end { [unowned self] in endNext() }
+    frontends.end { [unowned self] in
+      finish(card)
+      endNext()
+    }
+  }
+
+  /// All is over: what is recorded is complete.
+  func finish() {
+    for card in cards { finish(card) }
+  }
+
+  private func finish(_ card: Card) {
+    card.device.update { desk.finish(&$0) }
   }
 
   func checkConnection() throws(VhostUserError) {
@@ -90,8 +114,8 @@ final class NetService {
 
   private func perform(_ command: NetOperatorCommand) throws -> Reply {
     switch command {
-    case .link(let number, let isUp): try card(number).device.update { $0.setLink(isUp: isUp) }
-    case .announce(let number): try card(number).device.update { $0.announce() }
+    case .link(let number, let isUp): try card(number).device.update { desk.setLink(&$0, isUp) }
+    case .announce(let number): try card(number).device.update { desk.announce(&$0, nil) }
     case .rate(let packets, let bytes): network.setRates(PacketRates(eachWay: packets, bytes: bytes.bytes))
     case .fault(let faults): network.setFaults(faults)
     case .table: return .success(network.tableText)
@@ -109,7 +133,7 @@ final class NetService {
 
   private func information(asJSON: Bool) -> String {
     let all = cards.map { card in
-      card.device.update { NetInformation(isConnected: card.device.memory != nil, $0) }
+      card.device.update { desk.information($0, card.device.memory != nil) }
     }
     return asJSON ? "\(JSON.array(all.map(\.json)))\n" : NetInformation.table(all) + network.uplinkText
   }

@@ -10,6 +10,7 @@ enum Virtiokit {
     case net(NetCommand)
     case migrate(MigrateCommand)
     case control(ControlCommand)
+    case replay(ReplayCommand)
   }
 
   /// The next release, as the changelog has it.
@@ -23,6 +24,7 @@ enum Virtiokit {
       .init(NetCommand.self) { .net($0) },
       .init(MigrateCommand.self) { .migrate($0) },
       .init(ControlCommand.self) { .control($0) },
+      .init(ReplayCommand.self) { .replay($0) },
     ])
 
   /// Exits with 0 when all went well, 1 when something failed (some commands tell more apart), 2 when the command line makes no sense.
@@ -46,6 +48,7 @@ enum Virtiokit {
       case .net(let command): try command.run()
       case .migrate(let command): try command.run()
       case .control(let command): try command.run()
+      case .replay(let command): exit(command.run())
       }
     } catch {
       Terminal.complain("\(error)")
