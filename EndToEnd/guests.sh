@@ -74,7 +74,8 @@ guest_failed() {
 await() {
   said_or_gone() { grep -q "^guest-$1" "$console" || ! kill -0 "$guest"; }
   wait_for "$1" said_or_gone "$2" || guest_failed "the guest did not get to '$2' in $1 s"
-  ! grep -q "^guest-$2" "$console" || return 0
+  # What it said last may come after it has gone.
+  ! wait_for 2 grep -q "^guest-$2" "$console" || return 0
   local status=0
   wait "$guest" 2>/dev/null || status=$?
   guest_failed "the guest ended before '$2', with status $status"
