@@ -185,7 +185,8 @@ struct SnapshotSurvey {
   /// The next place at which there is a section whose checksum is right.
   private mutating func nextSection(after start: Int) -> Int? {
     let end = bytes.count - 4
-    for place in start + 1..<max(start + 1, end - 18) where bytes[place + 1] <= 2 {
+    for place in start + 1..<max(start + 1, end - 18)
+    where (18...528).contains(Int(bytes[place]) | Int(bytes[place + 1]) << 8) {
       guard searched < Self.searchBudget else { return nil }
       searched += 1
       guard let heading = try? heading(at: place, before: end), heading.byteCount <= end - heading.payload else {
