@@ -18,14 +18,12 @@ extension StateTree {
   public func setting(_ path: String, to text: String) throws(StateError) -> StateTree {
     guard let steps = Self.steps(of: path) else { throw .noSuchField(path) }
     return try setting(steps[...], path, .record) { (type) throws(StateError) in
-      // What is no JSON by itself is a text, or a number that is written another way.
-      let json = (try? JSONText(parsing: text)) ?? .string(text)
-      do throws(StateError) {
-        return try StateTree(json, as: type, path: path)
-      } catch {
-        // Text and bytes may look like a number.
-        return try StateTree(.string(text), as: type, path: path)
+      // What is no JSON is a text, or a number that is written another way; and a text may look like a number.
+      let readings = [try? JSONText(parsing: text), .string(text)]
+      for case let json? in readings {
+        if let value = try? StateTree(json, as: type, path: path) { return value }
       }
+      throw .unreadableValue(field: path, text: text, type: type)
     }
   }
 
