@@ -61,7 +61,7 @@ let programs: [Target] = [
     "virtiokit",
     uses: [
       "Recording", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "Migration", "GuestRAM",
-      "DeviceState", "LinuxIO", "Options", "ReportPage",
+      "DeviceState", "LinuxIO", "Options", "QEMUStream", "ReportPage",
     ]),
 ]
 

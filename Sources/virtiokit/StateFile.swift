@@ -14,7 +14,7 @@ struct StateFormat: Sendable {
   let snapshot: @Sendable ([UInt8]) throws -> Snapshot
 
   /// In the order in which they are tried; the last takes anything.
-  static let all: [StateFormat] = [.json, .snapshot]
+  static let all: [StateFormat] = [.json, .qemu, .snapshot]
 
   static let snapshot = StateFormat(form: .binary) { _ in
     true
