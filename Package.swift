@@ -61,7 +61,7 @@ let programs: [Target] = [
     "virtiokit",
     uses: [
       "Recording", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "VhostUser", "Migration", "GuestRAM",
-      "DeviceState", "LinuxIO", "Options", "ReportPage",
+      "DeviceState", "LinuxIO", "Options", "QEMUStream", "ReportPage",
     ]),
 ]
 
@@ -96,11 +96,18 @@ let testTargets: [Target] = [
   tests(
     "VirtioNetTests", uses: ["VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO", "Support"],
     resources: [.copy("Fixtures")]),
+  tests(
+    "StateFixtureTests",
+    uses: ["VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "Support", "Balloon", "VirtioBlk", "VirtioNet"],
+    resources: [.copy("Fixtures")]),
   tests("MigrationTests", uses: ["Migration", "GuestRAM", "LinuxIO", "Support"]),
   tests("VhostUserTests", uses: ["VhostUser", "VirtioCore", "Virtqueue", "GuestRAM", "DeviceState", "LinuxIO"]),
   tests(
     "VirtiokitTests",
-    uses: ["virtiokit", "Balloon", "VirtioBlk", "VirtioNet", "Migration", "GuestRAM", "LinuxIO", "Options"]),
+    uses: [
+      "virtiokit", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "DeviceState", "Migration", "GuestRAM", "LinuxIO",
+      "Options",
+    ]),
   tests(
     "QEMUStreamTests",
     uses: [

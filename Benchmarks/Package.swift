@@ -36,6 +36,11 @@ let package = Package(
       },
       swiftSettings: [.swiftLanguageMode(.v6)]),
     .executableTarget(
+      name: "state-benchmark",
+      dependencies: libraries(
+        "Balloon", "DeviceState", "GuestRAM", "LinuxIO", "VirtioBlk", "VirtioCore", "VirtioNet", "Virtqueue"),
+      swiftSettings: [.swiftLanguageMode(.v6)]),
+    .executableTarget(
       name: "postcopy-benchmark",
       dependencies: libraries("GuestRAM", "LinuxIO", "Migration"),
       swiftSettings: [.swiftLanguageMode(.v6)]),

@@ -4,7 +4,7 @@
 struct ByteCursor {
   let section: String
   var path = StatePath()
-  private let source: [UInt8]
+  let source: [UInt8]
   private let origin: Int
   private(set) var position = 0
   private(set) var end: Int
@@ -138,6 +138,14 @@ struct ByteCursor {
     guard recordDepth < StateLimits.nesting else { throw .nestedTooDeep(place) }
     recordDepth += 1
     return try open()
+  }
+
+  /// Enters what is left of the innermost thing, whatever length is announced.
+  mutating func openRest(asRecord: Bool) throws(StateError) -> Int {
+    guard !asRecord || recordDepth < StateLimits.nesting else { throw .nestedTooDeep(place) }
+    _ = try integer(UInt32.self)
+    if asRecord { recordDepth += 1 }
+    return try open(byteCount: remaining)
   }
 
   mutating func closeRecord(_ outerEnd: Int) throws(StateError) {

@@ -63,6 +63,17 @@ public enum StateError: Error, Equatable, Sendable {
   case valueDoesNotFit(StatePlace, type: StateType)
   /// An older version of the section has no room for what the field holds.
   case fieldNewerThanVersion(section: String, field: String, since: Int, version: Int)
+
+  // MARK: Text
+
+  /// The text is no JSON; the reason is a clause such as "a string does not end".
+  case invalidJSON(line: Int, reason: String)
+  /// The JSON is not that of a snapshot; the path is that of a member, such as `sections[0].fields`.
+  case unexpectedJSON(path: String, reason: String)
+  /// There is no such field; what was asked for.
+  case noSuchField(String)
+  /// The text is no value of the field's type.
+  case unreadableValue(field: String, text: String, type: StateType)
 }
 
 extension StateError: CustomStringConvertible {
@@ -117,6 +128,17 @@ extension StateError: CustomStringConvertible {
     case .fieldNewerThanVersion(let section, let field, let since, let version):
       "section \(section.printable), field \(field.printable): holds a value that version \(version) cannot carry; "
         + "the field exists since version \(since)"
+    default: textDescription
+    }
+  }
+
+  private var textDescription: String {
+    switch self {
+    case .invalidJSON(let line, let reason): "line \(line): \(reason)"
+    case .unexpectedJSON(let path, let reason): "\(path.isEmpty ? "the text" : path.printable): \(reason)"
+    case .noSuchField(let path): "there is no field \(path.printable)"
+    case .unreadableValue(let field, let text, let type):
+      "field \(field.printable): \"\(text.printable)\" is no value of type \(type)"
     default: ""
     }
   }

@@ -28,22 +28,32 @@ extension StateTree {
   /// The value for people: one line for each field and element, indented by depth.
   public var text: String { lines(indentation: "").map { $0 + "\n" }.joined() }
 
-  func lines(indentation: String) -> [String] {
+  /// What to say beside a value, from its path such as `queues[2].size`.
+  public typealias Remark = (_ path: String, _ value: StateTree) -> String?
+
+  func lines(indentation: String, path: String = "", _ remark: Remark = { _, _ in nil }) -> [String] {
     switch self {
     case .record(let fields):
-      fields.flatMap { $0.value.lines("\(indentation)\($0.name.printable): \($0.type)", indentation: indentation) }
+      fields.flatMap {
+        $0.value.lines(
+          "\(indentation)\($0.name.printable): \($0.type)", indentation: indentation,
+          path: path.isEmpty ? $0.name : "\(path).\($0.name)", remark)
+      }
     case .array(let elements):
-      elements.enumerated().flatMap { $1.lines("\(indentation)[\($0)]", indentation: indentation) }
-    case .optional(let value?): value.lines(indentation: indentation)
+      elements.enumerated().flatMap {
+        $1.lines("\(indentation)[\($0)]", indentation: indentation, path: "\(path)[\($0)]", remark)
+      }
+    case .optional(let value?): value.lines(indentation: indentation, path: path, remark)
     default: [indentation + scalar]
     }
   }
 
-  private func lines(_ label: String, indentation: String) -> [String] {
+  private func lines(_ label: String, indentation: String, path: String, _ remark: Remark) -> [String] {
     switch self {
-    case .record, .array: [label + (isEmpty ? " (empty)" : "")] + lines(indentation: indentation + "  ")
-    case .optional(let value?): value.lines(label, indentation: indentation)
-    default: ["\(label) = \(scalar)"]
+    case .record, .array:
+      [label + (isEmpty ? " (empty)" : "")] + lines(indentation: indentation + "  ", path: path, remark)
+    case .optional(let value?): value.lines(label, indentation: indentation, path: path, remark)
+    default: ["\(label) = \(scalar)" + (remark(path, self).map { "  (\($0))" } ?? "")]
     }
   }
 
@@ -56,7 +66,7 @@ extension StateTree {
   }
 
   /// A value of one line; long bytes are cut, and say so.
-  private var scalar: String {
+  var scalar: String {
     guard case .bytes(let bytes) = self else { return json }
     let shown = bytes.prefix(32).hex
     return bytes.count > 32 ? "\(shown)… (\(bytes.count) bytes)" : shown.isEmpty ? "(empty)" : shown

@@ -55,7 +55,7 @@ public indirect enum StateTree: Equatable, Sendable {
     return fields
   }
 
-  private static func value(_ type: StateType, _ cursor: inout ByteCursor) throws(StateError) -> StateTree {
+  static func value(_ type: StateType, _ cursor: inout ByteCursor) throws(StateError) -> StateTree {
     switch type {
     case .bool: .bool(try cursor.bool())
     case .u8: .unsigned(UInt64(try cursor.integer(UInt8.self)))

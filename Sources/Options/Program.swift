@@ -23,6 +23,22 @@ public struct Program<Action>: Sendable {
         }
       }
     }
+
+    /// A command that has commands of its own: `program name command options`.
+    ///
+    /// - Parameter group: its commands, under a name such as `program name`.
+    public init<Inner>(
+      _ name: String, _ group: Program<Inner>, _ action: @escaping @Sendable (Inner) -> Action
+    ) {
+      self.name = name
+      summary = group.summary
+      parse = { (arguments, _) throws(OptionError) in
+        switch try group.parse(arguments) {
+        case .run(let inner): .run(action(inner))
+        case .help(let text): .help(text)
+        }
+      }
+    }
   }
 
   private let name: String

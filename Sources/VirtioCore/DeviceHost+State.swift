@@ -69,7 +69,7 @@ extension DeviceHost where Device: ~Copyable {
     configurations = [QueueConfiguration?](repeating: nil, count: queueCount)
   }
 
-  private var hostState: HostState<Device.State> {
+  var hostState: HostState<Device.State> {
     get throws(HostError) {
       var state = HostState<Device.State>()
       state.device = Device.id.rawValue

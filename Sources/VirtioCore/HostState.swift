@@ -1,22 +1,29 @@
-import DeviceState
+public import DeviceState
 import GuestRAM
 import Virtqueue
 
 /// What a host keeps of any device, beside the model's own state. Its section goes by the model's: a snapshot may have
 /// several kinds of device.
-struct HostState<Model: SavedState>: SavedState {
-  static var section: String { Model.section + "-host" }
-  static var version: Int { 1 }
+public struct HostState<Model: SavedState>: SavedState {
+  public static var section: String { Model.section + "-host" }
+  public static var version: Int { 1 }
 
-  var device: UInt32 = 0
-  var status: UInt8 = 0
-  var features: Features = []
-  var proposedFeatures: Features = []
-  var configGeneration: UInt32 = 0
-  var isStarted = false
-  var queues: [QueueState] = []
+  /// The device's type (5).
+  public var device: UInt32 = 0
+  /// The device status field (2.1); 0 with a transport that does not show it.
+  public var status: UInt8 = 0
+  /// The features that driver and device agreed on.
+  public var features: Features = []
+  /// What the driver asked for.
+  public var proposedFeatures: Features = []
+  public var configGeneration: UInt32 = 0
+  /// Whether the model has been started with the features.
+  public var isStarted = false
+  public var queues: [QueueState] = []
 
-  mutating func code(with coder: inout some StateCoder) throws(StateError) {
+  public init() {}
+
+  public mutating func code(with coder: inout some StateCoder) throws(StateError) {
     try coder.field("device", &device)
     try coder.field("status", &status)
     try coder.field("featuresLow", &features.low)
@@ -29,7 +36,7 @@ struct HostState<Model: SavedState>: SavedState {
   }
 
   /// Refuses what no host is ever in. Whether it suits the device here, its host finds out as it adopts it.
-  func check() throws(StateError) {
+  public func check() throws(StateError) {
     let status = DeviceStatus(rawValue: status)
     let steps = status.intersection(.steps)
     guard status.subtracting(.needsReset) == steps else { throw invalid("status", "has bits that no driver sets") }
@@ -52,17 +59,21 @@ struct HostState<Model: SavedState>: SavedState {
 
 /// One virtqueue: what the driver said of it and how far the device has come. It has no chain in flight, so the used
 /// index is the available index of the next chain.
-struct QueueState: StateRecord {
-  var index: UInt16 = 0
-  var isRunning = false
-  var isEnabled = true
-  var size: UInt16 = 0
-  var descriptorTable: UInt64 = 0
-  var availableRing: UInt64 = 0
-  var usedRing: UInt64 = 0
-  var nextAvailable: UInt16 = 0
+public struct QueueState: StateRecord {
+  public var index: UInt16 = 0
+  public var isRunning = false
+  public var isEnabled = true
+  /// Queue Size; 0 for a queue that the driver has not set up.
+  public var size: UInt16 = 0
+  /// Guest addresses, as those of the rings.
+  public var descriptorTable: UInt64 = 0
+  public var availableRing: UInt64 = 0
+  public var usedRing: UInt64 = 0
+  public var nextAvailable: UInt16 = 0
 
-  mutating func code(with coder: inout some StateCoder) throws(StateError) {
+  public init() {}
+
+  public mutating func code(with coder: inout some StateCoder) throws(StateError) {
     try coder.field("index", &index)
     try coder.field("isRunning", &isRunning)
     try coder.field("isEnabled", &isEnabled)

@@ -7,6 +7,8 @@ enum DiskCommand: Equatable {
   case throttle(DiskThrottle)
   /// Lets operations fail: the next so many, or all from now on.
   case fail(DiskFault, count: UInt64?)
+  /// Writes the device's state and its rings into a file.
+  case saveState(String)
   case info(asJSON: Bool)
   case help
   case quit
@@ -17,6 +19,7 @@ enum DiskCommand: Equatable {
     throttle IOPS BYTES  let through so many requests and bytes a second: throttle 500 64M; 0 is without limit
     fail WHAT [COUNT]    fail the next COUNT requests, or all until "fail nothing"; WHAT is nothing, reads, writes, flushes
                          or everything
+    save-state FILE      write the device as it is now into a file, with its rings, for virtiokit state
     info disk [--json]   size, what the guest has done, what went wrong
     help                 this text
     quit                 end the program
@@ -30,6 +33,7 @@ enum DiskCommand: Equatable {
     case ["quit"]: self = .quit
     case ["info", "disk"]: self = .info(asJSON: false)
     case ["info", "disk", "--json"]: self = .info(asJSON: true)
+    case _ where words.count == 2 && words[0] == "save-state": self = .saveState(words[1])
     case _ where words.count == 2 && words[0] == "resize":
       self = .resize(try CommandError.size(words[1]), mayShrink: false)
     case _ where words.count == 3 && words[0] == "resize" && words[2] == "shrink":

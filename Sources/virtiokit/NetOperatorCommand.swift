@@ -9,6 +9,8 @@ enum NetOperatorCommand: Equatable {
   case rate(packets: UInt64, bytes: ByteCount)
   case fault(PacketFaults)
   case table
+  /// Writes the card's state and its rings into a file.
+  case saveState(card: Int, String)
   case info(asJSON: Bool)
   case help
   case quit
@@ -20,6 +22,8 @@ enum NetOperatorCommand: Equatable {
     fault WHAT CHANCE  let it happen to packets, each way; WHAT is nothing, loss, duplication, corruption, reordering or
                        delay, CHANCE from 0 to 1: fault loss 0.01
     table              what the switch has learned
+    save-state CARD FILE
+                       write a card as it is now into a file, with its rings, for virtiokit state
     info net [--json]  addresses, packets, what was dropped and why
     help               this text
     quit               end the program
@@ -37,6 +41,7 @@ enum NetOperatorCommand: Equatable {
       self = .link(card: try Self.card(words), isUp: words[2] == "up")
     case _ where words.count == 2 && words[0] == "announce": self = .announce(card: try Self.card(words))
     case ["table"]: self = .table
+    case _ where words.count == 3 && words[0] == "save-state": self = .saveState(card: try Self.card(words), words[2])
     case _ where words.count == 3 && words[0] == "rate":
       guard let packets = UInt64(words[1]) else { throw CommandError.misread(words, helpText: Self.helpText) }
       self = .rate(packets: packets, bytes: try CommandError.size(words[2]))

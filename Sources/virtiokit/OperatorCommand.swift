@@ -10,6 +10,8 @@ enum OperatorCommand: Equatable {
   case inflate(ByteCount)
   case info(asJSON: Bool)
   case statistics
+  /// Writes the device's state and its rings into a file.
+  case saveState(String)
   case help
   case quit
 
@@ -18,6 +20,7 @@ enum OperatorCommand: Equatable {
     inflate SIZE           the balloon is to hold SIZE: inflate 128M; inflate 0 gives all back
     info balloon [--json]  target, actual size, host memory, statistics
     statistics             ask the guest for new statistics
+    save-state FILE        write the device as it is now into a file, with its rings, for virtiokit state
     help                   this text
     quit                   end the program
 
@@ -31,6 +34,7 @@ enum OperatorCommand: Equatable {
     case ["statistics"]: self = .statistics
     case ["info", "balloon"]: self = .info(asJSON: false)
     case ["info", "balloon", "--json"]: self = .info(asJSON: true)
+    case _ where words.count == 2 && words[0] == "save-state": self = .saveState(words[1])
     case _ where words.count == 2 && words[0] == "balloon": self = .balloon(try CommandError.size(words[1]))
     case _ where words.count == 2 && words[0] == "inflate": self = .inflate(try CommandError.size(words[1]))
     default: throw CommandError.misread(words, helpText: Self.helpText)

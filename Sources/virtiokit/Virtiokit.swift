@@ -11,6 +11,7 @@ enum Virtiokit {
     case migrate(MigrateCommand)
     case control(ControlCommand)
     case replay(ReplayCommand)
+    case state(StateAction)
   }
 
   /// The next release, as the changelog has it.
@@ -25,6 +26,7 @@ enum Virtiokit {
       .init(MigrateCommand.self) { .migrate($0) },
       .init(ControlCommand.self) { .control($0) },
       .init(ReplayCommand.self) { .replay($0) },
+      .init("state", StateAction.program, Action.state),
     ])
 
   /// Exits with 0 when all went well, 1 when something failed (some commands tell more apart), 2 when the command line makes no sense.
@@ -49,6 +51,7 @@ enum Virtiokit {
       case .migrate(let command): try command.run()
       case .control(let command): try command.run()
       case .replay(let command): exit(command.run())
+      case .state(let action): exit(action.run().rawValue)
       }
     } catch {
       Terminal.complain("\(error)")

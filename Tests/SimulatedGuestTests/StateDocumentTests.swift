@@ -20,6 +20,7 @@ import VirtioNet
     let schemas = [
       try Schema.text(of: BalloonState.self), try Schema.text(of: HostState<BalloonState>.self),
       try Schema.text(of: BlockState.self), try Schema.text(of: NetState.self), try Schema.text(of: GuestState.self),
+      try Schema.text(of: MemoryImage.self),
     ]
     for (index, schema) in schemas.enumerated() {
       #expect(shown.indices.contains(index) && shown[index] == schema, "the schema is now:\n\(schema)")

@@ -1,0 +1,131 @@
+import DeviceState
+import LinuxIO
+import Options
+
+/// A format that saved state comes in. A reader of another one is one more of these.
+struct StateFormat: Sendable {
+  /// What a changed file is written in.
+  let form: StateForm
+  /// Whether a file is likely to be of the format, from its first bytes.
+  let recognizes: @Sendable ([UInt8]) -> Bool
+  /// Reads as much of a file as can be read.
+  let survey: @Sendable ([UInt8]) -> StateDocument
+  /// Reads a file whole, or not at all.
+  let snapshot: @Sendable ([UInt8]) throws -> Snapshot
+
+  /// In the order in which they are tried; the last takes anything.
+  static let all: [StateFormat] = [.json, .qemu, .snapshot]
+
+  static let snapshot = StateFormat(form: .binary) { _ in
+    true
+  } survey: { bytes in
+    StateDocument(surveying: bytes)
+  } snapshot: { bytes in
+    try Snapshot(decoding: bytes)
+  }
+
+  static let json = StateFormat(form: .json) { bytes in
+    bytes.first { !$0.isSpace } == UInt8(ascii: "{")
+  } survey: { bytes in
+    do {
+      var document = StateDocument(surveying: try Snapshot(json: text(bytes)).encoded())
+      document.format = "JSON"
+      document.spans = []
+      return document
+    } catch {
+      var document = StateDocument(format: "JSON")
+      document.note("\(error)")
+      return document
+    }
+  } snapshot: { bytes in
+    try Snapshot(json: text(bytes))
+  }
+
+  private static func text(_ bytes: [UInt8]) throws(StateFileError) -> String {
+    guard let text = String(validating: bytes, as: UTF8.self) else { throw .notText }
+    return text
+  }
+}
+
+extension UInt8 {
+  fileprivate var isSpace: Bool { [0x20, 0x0A, 0x0D, 0x09].contains(self) }
+}
+
+/// A file of saved state.
+struct StateFile {
+  /// The most bytes that are read: more than any snapshot of devices has.
+  static let mostBytes = 256 << 20
+
+  let path: String
+  let bytes: [UInt8]
+  let format: StateFormat
+
+  /// - Parameter path: `-` is standard input.
+  init(_ path: String) throws {
+    self.path = path
+    let file = path == "-" ? FileDescriptor(owning: 0) : try FileDescriptor.open(path)
+    var bytes: [UInt8] = []
+    while true {
+      let piece = try file.readBytes(upTo: 1 << 20)
+      if piece.isEmpty { break }
+      bytes += piece
+      guard bytes.count <= Self.mostBytes else { throw StateFileError.tooLarge(path) }
+    }
+    self.bytes = bytes
+    format = StateFormat.all.first { $0.recognizes(bytes) } ?? .snapshot
+  }
+
+  var document: StateDocument { format.survey(bytes) }
+
+  /// The snapshot, whole; throws what is wrong with it, with the file's name.
+  func snapshot() throws -> Snapshot {
+    do { return try format.snapshot(bytes) } catch { throw StateFileError.refused(path, "\(error)") }
+  }
+
+  /// Writes a file in place of what it was. `-` is standard output.
+  static func write(_ bytes: [UInt8], to path: String) throws {
+    if path == "-" {
+      let output = FileDescriptor(owning: 1)
+      var failure: LinuxError?
+      do throws(LinuxError) { try output.writeAll(bytes) } catch { failure = error }
+      _ = output.release()
+      if let failure { throw failure }
+      return
+    }
+    let file = try FileDescriptor.open(path, for: .writing, creating: .emptied)
+    try file.writeAll(bytes)
+    try file.synchronize()
+  }
+}
+
+/// Why a file of saved state is of no use here.
+enum StateFileError: Error, CustomStringConvertible {
+  case tooLarge(String)
+  case notText
+  case refused(String, String)
+  case noSection(String)
+  case wantsSectionAndField(String)
+
+  var description: String {
+    switch self {
+    case .tooLarge(let path): "\(path): more than \(StateFile.mostBytes >> 20) MiB are no device state"
+    case .notText: "the text is not UTF-8"
+    case .refused(let path, let reason): "\(path): \(reason)"
+    case .noSection(let label): "there is no section \(label)"
+    case .wantsSectionAndField(let text):
+      "\"\(text)\" does not say what to set: write SECTION:FIELD=VALUE, such as balloon:targetPages=1024"
+    }
+  }
+}
+
+/// A form that a snapshot can be written in.
+enum StateForm: String, CaseIterable, OptionValue, Sendable {
+  case binary, json
+
+  func bytes(of snapshot: Snapshot) throws -> [UInt8] {
+    switch self {
+    case .binary: snapshot.encoded()
+    case .json: Array(try snapshot.indentedJSON.utf8)
+    }
+  }
+}
