@@ -17,7 +17,7 @@ extension Destination where Link: ~Copyable {
     var outstanding = OutstandingPages(memory.regions.map(\.range))
     var state: [UInt8] = []
     while true {
-      let frame = try stream.receive()
+      let frame = try receiveFrame()
       switch frame.kind {
       case .lanes where planned.isUntouched && lanes == nil: try takeLanes(frame, accepting, memory, store)
       case .plan:
@@ -46,6 +46,14 @@ extension Destination where Link: ~Copyable {
       default: throw .unexpectedFrame(frame.kind)
       }
     }
+  }
+
+  /// The next frame, for which the first connection may have to wait as long as others bring something.
+  private mutating func receiveFrame() throws(MigrationError) -> Frame {
+    while let lanes, try !stream.receiver.waitForFrame(within: limits.time) {
+      guard lanes.haveProgressed() else { throw .peerStalled }
+    }
+    return try stream.receive()
   }
 
   /// - Returns: what may need memory before its data comes.
@@ -144,7 +152,9 @@ extension Destination where Link: ~Copyable {
       dataPageCount: report.dataPageCount, zeroPageCount: report.zeroPageCount,
       outstandingPageCount: report.outstandingPageCount, stateByteCount: report.stateByteCount,
       stateDigest: GuestMemory.digest(of: state), isToVerify: completion.isToVerify)
-    guard completion == received else { throw .incomplete }
+    guard completion == received,
+      report.passCount > 0 || report.namedPageCount <= memory.byteCount / GuestPage.byteCount
+    else { throw .incomplete }
     guard completion.isToVerify else { return }
     guard stream.hasReturnPath, report.outstandingPageCount == 0 else { throw .malformedFrame(.complete) }
     try sendDigests(of: memory)

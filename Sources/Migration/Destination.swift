@@ -122,7 +122,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
     precondition(isReceived, "there is no guest to confirm")
     if let arrival {
       try arrival.confirm(&report, starting: starting, recovering: recovering)
-      report.close(since: start, wireByteCount: report.wireByteCount)
+      report.close(since: start, wireByteCount: report.wireByteCount + laneByteCount)
       return report
     }
     do {

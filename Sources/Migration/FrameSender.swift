@@ -25,6 +25,9 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
     self.limit = limit
   }
 
+  /// Ends the connection for both sides, as far as that can be told them.
+  func shutDown() { shared.link.shutDown() }
+
   mutating func send(_ kind: FrameKind, _ payload: [UInt8] = []) throws(MigrationError) {
     try send(Frame(kind: kind, payload: payload))
   }

@@ -48,6 +48,9 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
     return try Hello(receiver.receive(.hello).payload)
   }
 
+  /// The peer opens nothing here: what comes is frames.
+  mutating func expectNoOpening() { isOpened = true }
+
   // MARK: - Frames
 
   mutating func send(_ kind: FrameKind, _ payload: [UInt8] = []) throws(MigrationError) {

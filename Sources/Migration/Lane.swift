@@ -57,6 +57,7 @@ final class Lane: Sendable {
   func join(_ call: LaneCall, producer: String) throws(MigrationError) {
     try stream.withLock { (stream) throws(MigrationError) in
       try stream.open(Hello(.source, producer: producer))
+      stream.expectNoOpening()
       try stream.send(.join, call.payload)
     }
   }

@@ -20,6 +20,8 @@ final class LateConnection<Link: Channel & ~Copyable>: Sendable {
   private let late: LateMemory
   private let limit: Duration
   private let sender: Mutex<FrameSender<Link>>
+  /// Only to end the connection by, which does not wait for whoever sends.
+  private let ending: FrameSender<Link>
   private let state: Monitor<State>
   private let changed = WakeUp()
 
@@ -28,6 +30,7 @@ final class LateConnection<Link: Channel & ~Copyable>: Sendable {
     self.late = late
     limit = stream.receiver.limit
     sender = Mutex(stream.sender)
+    ending = stream.sender
     state = Monitor(State(isCommitted: isCommitted))
     let receiver = stream.receiver
     try connecting { () throws(LinuxError) in
@@ -67,9 +70,10 @@ final class LateConnection<Link: Channel & ~Copyable>: Sendable {
     try state.wait(on: changed) { $0.end }?.get()
   }
 
-  /// Has the thread end soon; what is on its way is lost.
+  /// Has the thread end soon, and the source notice; what is on its way is lost.
   func abandon() {
     state.withLock { $0.isAbandoned = true }
+    ending.shutDown()
   }
 
   /// Adds what this connection has carried, once it has ended.

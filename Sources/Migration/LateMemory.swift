@@ -9,6 +9,8 @@ import Synchronization
 public final class LateMemory: Sendable {
   fileprivate struct State {
     var outstanding: OutstandingPages
+    /// The outstanding pages that have been given back to the host: what comes of them is of no use.
+    var dropped: OutstandingPages
     /// The pages that somebody waits for, and since when.
     var wanted: [GuestAddress: UInt64] = [:]
     var waits = PageWaits()
@@ -23,9 +25,11 @@ public final class LateMemory: Sendable {
   /// From the return on pages that are missing are waited for. Those that are outstanding have to be missing.
   init(_ memory: GuestMemory, _ outstanding: OutstandingPages) throws(MigrationError) {
     self.memory = memory
-    state = Mutex(State(outstanding: outstanding))
+    state = Mutex(State(outstanding: outstanding, dropped: outstanding.emptied))
     missing = try inGuestMemory { () throws(GuestMemoryError) in try MissingPages(of: memory) }
     ending = try connecting { () throws(LinuxError) in try Eventfd() }
+    // It is zero from then on. What is being stored is there before it goes.
+    missing.announceDiscards { [weak self] (range) in self?.state.withLock { $0.drop(range) } }
   }
 
   /// How much of the memory has not come yet, in bytes.
@@ -51,17 +55,31 @@ public final class LateMemory: Sendable {
   /// Stores pages that have come. A page is there before it stops being outstanding, since what is missing and not
   /// outstanding is taken as zero.
   func store(_ run: PageRun, _ bytes: [UInt8]) throws(MigrationError) {
-    if !run.isZero {
-      guard state.withLock({ $0.outstanding.containsAll(of: run.range) }) else { throw .unplannedPages(run.start) }
-      try inGuestMemory { () throws(GuestMemoryError) in _ = try missing.provide(bytes.span, at: run.start) }
-    }
-    let now = MonotonicClock.now
+    // Under the lock, so that no page is given back between the look and its coming.
     let waitedFor = try state.withLock { (state) throws(MigrationError) -> [GuestAddress] in
+      guard state.outstanding.containsAll(of: run.range) else { throw .unplannedPages(run.start) }
+      if !run.isZero { try provide(run, bytes, state.dropped) }
       try state.outstanding.remove(run.range)
-      return state.takeWanted(in: run, now: now)
+      return state.takeWanted(in: run, now: MonotonicClock.now)
     }
     // Who waits for a page of zeros is woken by getting one; nobody else needs the memory.
     for page in run.isZero ? waitedFor : [] { try provideZeros(page) }
+  }
+
+  private func provide(
+    _ run: PageRun, _ bytes: [UInt8], _ dropped: OutstandingPages
+  ) throws(MigrationError) {
+    try inGuestMemory { () throws(GuestMemoryError) in
+      guard dropped.count > 0 else {
+        _ = try missing.provide(bytes.span, at: run.start)
+        return
+      }
+      for offset in stride(from: 0, to: bytes.count, by: Int(GuestPage.byteCount)) {
+        let page = GuestAddress(run.start.rawValue + UInt64(offset))
+        guard !dropped.contains(page) else { continue }
+        _ = try missing.provide(bytes.span.extracting(offset..<offset + Int(GuestPage.byteCount)), at: page)
+      }
+    }
   }
 
   private func provideZeros(_ page: GuestAddress) throws(MigrationError) {
@@ -114,7 +132,7 @@ public final class LateMemory: Sendable {
     let now = MonotonicClock.now
     for page in pages {
       let (isOutstanding, isNew) = state.withLock { (state) in
-        guard state.outstanding.contains(page) else { return (false, false) }
+        guard state.outstanding.contains(page), !state.dropped.contains(page) else { return (false, false) }
         let isNew = state.wanted[page] == nil
         if isNew { state.wanted[page] = now }
         return (true, isNew)
@@ -126,6 +144,16 @@ public final class LateMemory: Sendable {
 }
 
 extension LateMemory.State {
+  /// Notes what of a range is outstanding and has been given back.
+  fileprivate mutating func drop(_ range: GuestRange) {
+    for offset in stride(from: 0, to: range.byteCount, by: Int(GuestPage.byteCount)) where outstanding.count > 0 {
+      let page = GuestAddress(range.start.rawValue + offset)
+      guard outstanding.contains(page) else { continue }
+      // It is a page of this memory, as the outstanding ones are.
+      try? dropped.insert(GuestRange(start: page, byteCount: GuestPage.byteCount))
+    }
+  }
+
   /// The pages of a run that somebody waited for, who need wait no longer.
   fileprivate mutating func takeWanted(in run: PageRun, now: UInt64) -> [GuestAddress] {
     var pages: [GuestAddress] = []

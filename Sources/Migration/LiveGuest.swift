@@ -34,7 +34,8 @@ public protocol LiveGuest: ~Copyable {
   /// What it takes to stop the guest beside sending its last pages, in seconds, as far as that is known; 0 unless said
   /// otherwise. It counts as time that the guest stands still.
   var pauseSeconds: Double { get }
-  /// Lets a guest that is paused, or was to be, run on here: it could not be moved.
+  /// Lets a guest that is paused, or was to be, run on here: it could not be moved, or has been saved. The thread that
+  /// calls must not write memory by it: for a guest being saved it would wait for itself.
   mutating func resume()
   /// Lets the guest run for so much of the time only, 1 being all of it, so that it writes less. A guest that could
   /// not be moved gets all of it back.

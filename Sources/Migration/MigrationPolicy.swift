@@ -101,6 +101,11 @@ struct Convergence {
     self.policy = policy
   }
 
+  /// The guest could have been stopped and was not: what it writes from now on says something, and what it wrote does not.
+  mutating func restart() {
+    (passCount, stallCount, remaining) = (0, 0, .max)
+  }
+
   /// How long the guest would stand still for sending so many bytes.
   func expectedSeconds(for byteCount: UInt64) -> Double {
     if byteCount == 0 { return pauseSeconds }

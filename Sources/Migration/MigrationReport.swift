@@ -94,10 +94,14 @@ public struct MigrationReport: Equatable, Sendable {
     if run.isZero { lateZeroPageCount += UInt64(run.pageCount) } else { latePageCount += UInt64(run.pageCount) }
   }
 
+  /// All pages that are not absent, after the first pass.
+  var namedPageCount: UInt64 { dataPageCount + zeroPageCount + skippedPageCount + outstandingPageCount }
+
   /// Notes what the first pass, which names each page once at most, has left out.
   mutating func closeFirstPass(memoryByteCount: UInt64) {
-    absentPageCount =
-      memoryByteCount / GuestPage.byteCount - dataPageCount - zeroPageCount - skippedPageCount - outstandingPageCount
+    let pageCount = memoryByteCount / GuestPage.byteCount
+    // What a peer says may be more than there is: that is found out when the counts are compared.
+    absentPageCount = pageCount - min(pageCount, namedPageCount)
   }
 
   /// Fills in what is known at the end.

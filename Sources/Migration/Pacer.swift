@@ -44,6 +44,11 @@ struct Pacer {
     return isAllowed
   }
 
+  /// The guest is about to be given away, after which nobody can call it off. Throws if somebody has.
+  func expire() throws(MigrationError) {
+    if let cancellation, !cancellation.expire() { throw .cancelled }
+  }
+
   /// Throws if the move has been called off.
   func check() throws(MigrationError) {
     if let cancellation, cancellation.isCancelled { throw .cancelled }

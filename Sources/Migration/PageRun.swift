@@ -133,19 +133,19 @@ struct PageSweep: Sendable {
   /// - Returns: those of them that it would have come to.
   mutating func leaveOut(_ ranges: [GuestRange]) -> [GuestRange] {
     guard !ranges.isEmpty, index < pieces.count else { return [] }
+    var rests = pieces[index...].map(\.range)
+    rests[0] = GuestRange(
+      start: GuestAddress(rests[0].start.rawValue + offset), byteCount: rests[0].byteCount - offset)
     var left: [PagePiece] = []
     var taken: [GuestRange] = []
-    for piece in pieces[index...] {
-      let done = left.isEmpty && taken.isEmpty ? offset : 0
-      let start = GuestAddress(piece.range.start.rawValue + done)
-      let rest = GuestRange(start: start, byteCount: piece.range.byteCount - done)
-      for part in [rest].pieces(resident: ranges) {
-        if part.isResident {
-          taken.append(part.range)
-        } else {
-          left.append(PagePiece(range: part.range, isResident: piece.isResident))
-        }
+    for part in rests.pieces(resident: ranges) {
+      if part.isResident {
+        taken.append(part.range)
+        continue
       }
+      // The pieces rise like their parts.
+      while pieces[index].range.overlap(part.range) == nil { index += 1 }
+      left.append(PagePiece(range: part.range, isResident: pieces[index].isResident))
     }
     (pieces, index, offset) = (left, 0, 0)
     return taken

@@ -12,6 +12,8 @@ final class ReceivingLanes: Sendable {
     var runningCount = 0
     var claims: PageClaims
     var report = MigrationReport()
+    /// The pages that had been named when somebody last asked.
+    var seenPageCount: UInt64 = 0
     var failure: MigrationError?
     /// Whoever waits or has received something takes no more.
     var isOver = false
@@ -74,13 +76,24 @@ final class ReceivingLanes: Sendable {
 
   /// Waits until all have brought their part of the pass, and returns the pages that were named so far.
   func awaitPass(within limit: Duration) throws(MigrationError) -> (data: UInt64, zero: UInt64) {
-    let waited = try state.wait(on: forOwner, until: MonotonicClock.moment(after: limit)) {
-      (state) throws(MigrationError) -> (UInt64, UInt64)? in
-      if let failure = state.failure { throw failure }
-      return state.arrivedCount == lanes.count ? (state.report.dataPageCount, state.report.zeroPageCount) : nil
+    while true {
+      let waited = try state.wait(on: forOwner, until: MonotonicClock.moment(after: limit)) {
+        (state) throws(MigrationError) -> (UInt64, UInt64)? in
+        if let failure = state.failure { throw failure }
+        return state.arrivedCount == lanes.count ? (state.report.dataPageCount, state.report.zeroPageCount) : nil
+      }
+      if let waited { return waited }
+      guard haveProgressed() else { throw .peerStalled }
     }
-    guard let waited else { throw .peerStalled }
-    return waited
+  }
+
+  /// Whether any of them has brought something since this was asked last.
+  func haveProgressed() -> Bool {
+    state.withLock { (state) in
+      let count = state.report.dataPageCount + state.report.zeroPageCount
+      defer { state.seenPageCount = count }
+      return count > state.seenPageCount
+    }
   }
 
   /// Lets them go on with the next pass. All wait for it.
@@ -136,6 +149,10 @@ final class ReceivingLanes: Sendable {
   ) throws(MigrationError) {
     var planned = PlannedPages(memory.regions.map(\.range))
     while true {
+      // One that has nothing to bring is silent; whether all are is for the owner to tell.
+      while try !receiver.waitForFrame(within: .milliseconds(200)) {
+        if state.withLock({ $0.isOver }) { return }
+      }
       let frame = try receiver.receive()
       if state.withLock({ $0.isOver }) { return }
       switch frame.kind {

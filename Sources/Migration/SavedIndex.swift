@@ -29,6 +29,9 @@ struct SavedIndex {
   let pageCount: Int
   /// Where in the file each page is; 0 for one that is zero, or that nobody has to look for any more.
   private var places: [UInt64]
+  /// How many pages of each block have a place, so that those without any are passed over.
+  private var blockCounts: [UInt16]
+  private static let blockPageCount = 512
   /// In the order of the file.
   private(set) var frames: [Frame] = []
   /// How many pages have a place.
@@ -44,6 +47,7 @@ struct SavedIndex {
     self.firstPages = firstPages
     pageCount = sum
     places = [UInt64](repeating: 0, count: sum)
+    blockCounts = [UInt16](repeating: 0, count: sum / Self.blockPageCount + 1)
   }
 
   // MARK: - What is where
@@ -66,7 +70,8 @@ struct SavedIndex {
     var page = page
     while page < pageCount {
       if places[page] != 0 { return page }
-      page += 1
+      let block = page / Self.blockPageCount
+      page = blockCounts[block] == 0 ? (block + 1) * Self.blockPageCount : page + 1
     }
     return nil
   }
@@ -137,11 +142,20 @@ struct SavedIndex {
   }
 
   mutating func clear(_ pages: Range<Int>) {
-    for page in pages { set(page, to: 0) }
+    var page = pages.lowerBound
+    while page < pages.upperBound, count > 0 {
+      let end = min(pages.upperBound, (page / Self.blockPageCount + 1) * Self.blockPageCount)
+      if blockCounts[page / Self.blockPageCount] > 0 {
+        for page in page..<end { set(page, to: 0) }
+      }
+      page = end
+    }
   }
 
   private mutating func set(_ page: Int, to place: UInt64) {
-    count += (place == 0 ? 0 : 1) - (places[page] == 0 ? 0 : 1)
+    let change = (place == 0 ? 0 : 1) - (places[page] == 0 ? 0 : 1)
+    count += change
+    blockCounts[page / Self.blockPageCount] = UInt16(Int(blockCounts[page / Self.blockPageCount]) + change)
     places[page] = place
   }
 

@@ -32,9 +32,9 @@ extension Source where Link: ~Copyable {
       if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
       // What the destination holds of a page is known in the order of one connection.
       if encoder != nil || sentPages != nil { further = [] }
-      if policy.postcopy == .afterPasses(0) { try waitForPermit(permit, events) }
       let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
       try openLanes()
+      if policy.postcopy == .afterPasses(0) { try waitForPermit(permit, guest.memory, events) }
       let rest = try sendLive(&guest, policy, permit, events)
       events(.stopping)
       pausedAt = MonotonicClock.now
@@ -104,10 +104,13 @@ extension Source where Link: ~Copyable {
           sentByteCount: sent, seconds: seconds, remainingByteCount: writes.byteCount,
           expectedDowntimeSeconds: convergence.expectedSeconds(for: writes.byteCount), share: convergence.share))
       events(.pass(report.passes.count, report.passes[report.passes.count - 1]))
+      try pacer.check()
       switch step {
       case .stop where try mayStop(permit, events): return .toSend(writes)
       case .postcopy where try mayStop(permit, events): return .toFollow(writes)
-      case .stop, .postcopy: meter = RateMeter()
+      case .stop, .postcopy:
+        convergence.restart()
+        meter = RateMeter()
       case .fail: throw .guest(convergence.failure(remaining: writes.byteCount))
       case .pass(let share): guest.slowDown(to: share)
       }
@@ -115,21 +118,26 @@ extension Source where Link: ~Copyable {
     }
   }
 
-  /// Whether the guest may be stopped; if not, some time has passed, not so much that the destination gives up.
+  /// Whether the guest may be stopped now; if not, some time has passed, in which it has written more, though not so much
+  /// that the destination gives up.
   private mutating func mayStop(
     _ permit: SwitchoverPermit?, _ events: (MigrationEvent) -> Void
   ) throws(MigrationError) -> Bool {
     guard let permit, try !pacer.wait(for: permit, .zero) else { return true }
     if !hasWaited { events(.waiting) }
     hasWaited = true
-    return try pacer.wait(for: permit, min(stream.sender.limit / 4, .seconds(5)))
+    _ = try pacer.wait(for: permit, min(stream.sender.limit / 4, .seconds(5)))
+    return false
   }
 
-  /// Waits until the guest may be stopped.
+  /// Waits until the guest may be stopped, with nothing sent but that it goes on.
   private mutating func waitForPermit(
-    _ permit: SwitchoverPermit?, _ events: (MigrationEvent) -> Void
+    _ permit: SwitchoverPermit?, _ memory: GuestMemory, _ events: (MigrationEvent) -> Void
   ) throws(MigrationError) {
-    while try !mayStop(permit, events) {}
+    while try !mayStop(permit, events) {
+      if report.passCount == 0 { report.closeFirstPass(memoryByteCount: memory.byteCount) }
+      try sendPass(over: [], of: memory)
+    }
   }
 
   /// The first pass, without what the guest has no use for; tells what is to be expected once enough has been sent to

@@ -94,6 +94,7 @@ extension Source where Link: ~Copyable {
       if late.isTaken != wasTaken { left() }
       return
     }
+    try pacer.expire()
     late.isGiven = true
     do {
       try stream.send(.commit)
@@ -109,6 +110,8 @@ extension Source where Link: ~Copyable {
     _ late: inout LateSending, after failure: MigrationError, _ recovering: (MigrationError) -> Link?
   ) throws(MigrationError) {
     var reason = failure
+    // The destination has to notice as well.
+    stream.sender.shutDown()
     while let link = recovering(reason) {
       earlierByteCount += stream.byteCount
       stream = FrameStream(link, limit: stream.sender.limit)

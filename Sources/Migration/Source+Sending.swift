@@ -132,6 +132,11 @@ extension Source where Link: ~Copyable {
   }
 
   mutating func handOver() throws(MigrationError) {
+    do {
+      try pacer.expire()
+    } catch {
+      throw stream.giveUp(error)
+    }
     guard stream.hasReturnPath else {
       try stream.send(.commit)
       return try stream.finish()

@@ -71,3 +71,16 @@ import Testing
     #expect(try child.waitUntilExit(within: .zero) == .signal(SIGTERM))
   }
 }
+
+@Suite("LinuxIO: cancellation") struct CancellationTests {
+  @Test("what has happened cannot be prevented, and what was prevented does not happen")
+  func expires() throws {
+    let (open, over) = (try Cancellation(), try Cancellation())
+    open.cancel()
+    #expect(!open.expire() && open.isCancelled)
+    #expect(over.expire() && over.expire())
+    over.cancel()
+    #expect(!over.isCancelled)
+    try over.wait(.zero)
+  }
+}

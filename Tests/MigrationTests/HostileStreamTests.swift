@@ -219,6 +219,24 @@ private let badLayouts: [[GuestRange]] = [
 
   // MARK: - The end
 
+  @Test(
+    "pages that were sent cannot all follow the guest as well",
+    .enabled(
+      if: MissingPages.isAvailable, "SKIPPED: this process may not have a userfaultfd that system calls wait for"))
+  func namedTwice() throws {
+    let none = Completion(
+      dataPageCount: 0, zeroPageCount: 8, outstandingPageCount: 8, stateByteCount: 0,
+      stateDigest: GuestMemory.digest(of: []), isToVerify: false)
+    let received = try receive { (stream) throws(MigrationError) in
+      try stream.send(.postcopy, MoveToken().bytes)
+      try stream.send(.description, describe([pages(0, 8)]))
+      try stream.send(.plan, PageRun.payload([PageRun(start: address(0), pageCount: 8, isZero: true)]))
+      try stream.send(.outstanding, PageRun.payload([PageRun(start: address(0), pageCount: 8, isZero: false)]))
+      try stream.send(.complete, none.payload)
+    }
+    #expect(received.error == .incomplete)
+  }
+
   @Test("an end that does not fit what came is refused")
   func incomplete() throws {
     let none = Completion(

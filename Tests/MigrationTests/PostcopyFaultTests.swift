@@ -161,4 +161,19 @@ struct PostcopyFaultTests {
     for _ in 0..<4096 { try late.hear(request) }
     #expect(outcome { () throws(MigrationError) in try late.hear(request) }.error == .unexpectedFrame(.request))
   }
+
+  @Test("an outstanding page that is given back to the host stays without memory when it comes")
+  func givenBack() throws {
+    let memory = try GuestMemory(regions: [MemoryRegion(memoryFile: 8 * pageByteCount, start: address(0))])
+    var outstanding = OutstandingPages([pages(0, 8)])
+    try outstanding.insert(pages(0, 4))
+    let late = try LateMemory(memory, outstanding)
+    try memory.discard(pages(1, 1))
+    let run = PageRun(start: address(0), pageCount: 4, isZero: false)
+    try late.store(run, [UInt8](repeating: 7, count: 4 * Int(pageByteCount)))
+    #expect(try memory.residentPages() == [pages(0, 1), pages(2, 2)])
+    #expect(late.missingByteCount == 0)
+    late.abandon()
+    #expect(try memory.readBytes(4096, at: address(4096)) == [UInt8](repeating: 0, count: 4096))
+  }
 }
