@@ -9,6 +9,8 @@ final class QemuMachine: Sendable {
   static let mostState = 48 << 20
   /// How long QEMU may take to save its devices, or to load them.
   private static let stateLimit = Duration.seconds(30)
+  /// How long a guest may take to stand still or to run: a disk of its may have to finish first.
+  private static let runLimit = Duration.seconds(120)
   /// What QEMU calls the connection over which its devices' state goes.
   private static let channel = "virtiokit-state"
 
@@ -62,8 +64,8 @@ final class QemuMachine: Sendable {
 
   // MARK: - Whether it runs
 
-  func stop() throws(QmpError) { try qmp.execute("stop") }
-  func resume() throws(QmpError) { try qmp.execute("cont") }
+  func stop() throws(QmpError) { try qmp.execute("stop", within: Self.runLimit) }
+  func resume() throws(QmpError) { try qmp.execute("cont", within: Self.runLimit) }
   func quit() throws(QmpError) { try qmp.execute("quit") }
 
   // MARK: - The state of its devices
