@@ -144,6 +144,20 @@ import Testing
     #expect(!destination.state.value.calls.contains("cont") && !source.state.value.calls.contains("cont"))
   }
 
+  @Test("a report that cannot be written is told before the move, or does not change how it ends")
+  func report() throws {
+    let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true))
+    _ = try fill(source)
+    let outcome = try move(source, destination, "--quit --report /dev/full")
+    #expect(outcome.given == nil && outcome.taken == nil)
+    #expect(source.state.value.calls.contains("quit"))
+    let other = try FakeQemu(waits: false)
+    let giver = try command("--to unix:/tmp/nobody --qemu \(other.server.path) --report /nowhere/page.html")
+    let machine = QemuMachine(try QmpConnection(path: other.server.path))
+    #expect(throws: LinuxError.self) { try GuestGiver(giver, machine, Cancellation()).run(to: .init("unix:/tmp/nobody")) }
+    #expect(!other.state.value.calls.contains("stop"))
+  }
+
   @Test("a guest that shrinks for the move gets its memory back there")
   func balloon() throws {
     let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true))

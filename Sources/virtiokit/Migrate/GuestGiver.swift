@@ -25,6 +25,8 @@ struct GuestGiver {
     var record = MoveRecord(
       memory: memory.byteCount, resident: try memory.residentByteCount(), qemu: try machine.version,
       machine: try machine.machineType, wasRunning: status.isRunning)
+    // Opened now, as a guest that has been moved comes back for no page.
+    let page = try command.report.map { (path) in try ReportFile(path) }
     narrator.say(record.opening)
     do {
       if !command.forecasts { try shrink(&record, memory) }
@@ -32,13 +34,12 @@ struct GuestGiver {
     } catch {
       let failure = asFailure(error, record)
       record.failure = failure.exitStatus == 4 ? nil : "\(failure)"
-      try publish(record)
+      publish(record, as: page)
       throw failure
     }
-    guard record.report != nil else { return try publish(record) }
-    narrator.say(record.summary)
-    try publish(record)
-    if command.quits { endSource() }
+    if record.report != nil { narrator.say(record.summary) }
+    publish(record, as: page)
+    if record.report != nil, command.quits { endSource() }
   }
 
   private static func advice(on status: QemuMachine.Status) -> String? {
@@ -202,12 +203,26 @@ struct GuestGiver {
     }
   }
 
-  private func publish(_ record: MoveRecord) throws {
+  private func publish(_ record: MoveRecord, as page: ReportFile?) {
     if command.asJSON { Terminal.write("\(record.json)\n") }
-    guard let path = command.report else { return }
-    let file = try FileDescriptor.open(path, for: .writing, creating: .emptied)
-    try file.writeAll(Array(MovePage(record: record).html.utf8))
+    do throws(LinuxError) {
+      try page?.write(MovePage(record: record))
+    } catch {
+      // The guest is where it is, whatever can be written of it.
+      Terminal.complain("the report is not written: \(error)")
+    }
   }
+}
+
+/// Where the page goes that `--report` asks for.
+private final class ReportFile {
+  private let file: FileDescriptor
+
+  init(_ path: String) throws(LinuxError) {
+    file = try FileDescriptor.open(path, for: .writing, creating: .emptied)
+  }
+
+  func write(_ page: MovePage) throws(LinuxError) { try file.writeAll(Array(page.html.utf8)) }
 }
 
 /// What both sides of a move have to agree on, by name.
