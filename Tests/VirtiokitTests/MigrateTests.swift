@@ -200,6 +200,32 @@ import Testing
     #expect(!source.state.value.calls.contains("stop"))
   }
 
+  @Test("other memory is refused before the guest is touched, with both sides' files")
+  func otherMemory() throws {
+    let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true, megabytes: 16))
+    _ = try fill(source)
+    let text = "\(try #require(try move(source, destination).given))"
+    #expect(text.contains("ram of 8388608 bytes") && text.contains("ram of 16777216 bytes"))
+    #expect(!source.state.value.calls.contains("stop"))
+  }
+
+  @Test("files lie in the order of their ids, in whichever order QEMU tells them")
+  func memoryOrder() throws {
+    let server = try ScriptedQmp { (request) in
+      switch (request.command, request.arguments["property"]?.text) {
+      case ("query-memdev", _):
+        let backends = ["ram1", "ram2", "ram0"].map { (id) in
+          JSON.object([("id", .text(id)), ("size", .number(4096)), ("share", .bool(true))])
+        }
+        return [request.answer(.array(backends))]
+      case (_, "type"): return [request.answer(.text("memory-backend-file"))]
+      default: return [request.answer(.text("/dev/shm/file"))]
+      }
+    }
+    let memory = try QemuMemory(of: QemuMachine(try QmpConnection(path: server.path)))
+    #expect(memory.layout == "ram0 of 4096 bytes, ram1 of 4096 bytes, ram2 of 4096 bytes")
+  }
+
   @Test(
     "memory that cannot be opened is told with what to start QEMU with",
     arguments: [FakeQemu.Fault.isNotShared, .isNoFile])

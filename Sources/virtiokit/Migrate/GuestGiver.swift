@@ -21,9 +21,10 @@ struct GuestGiver {
   func run(to address: MigrationAddress?) throws {
     let status = try machine.status
     if let advice = Self.advice(on: status) { throw MoveFailure.unsuitable(status: status.name, advice: advice) }
-    let memory = try QemuMemory(of: machine).map()
+    let files = try QemuMemory(of: machine)
+    let memory = try files.map()
     var record = MoveRecord(
-      memory: memory.byteCount, resident: try memory.residentByteCount(), qemu: try machine.version,
+      memory: memory.byteCount, layout: files.layout, resident: try memory.residentByteCount(), qemu: try machine.version,
       machine: try machine.machineType, wasRunning: status.isRunning)
     // Opened now, as a guest that has been moved comes back for no page.
     let page = try command.report.map { (path) in try ReportFile(path) }
@@ -78,7 +79,10 @@ struct GuestGiver {
 
   /// What has to be the same on both sides.
   private func notes(_ record: MoveRecord) -> [GuestDescription.Note] {
-    [.init(name: MoveNote.kind, text: "qemu"), .init(name: MoveNote.machine, text: record.machine)]
+    [
+      .init(name: MoveNote.kind, text: "qemu"), .init(name: MoveNote.machine, text: record.machine),
+      .init(name: MoveNote.memory, text: record.layout),
+    ]
   }
 
   private func moveStopped(
@@ -229,6 +233,7 @@ private final class ReportFile {
 enum MoveNote {
   static let kind = "kind"
   static let machine = "machine"
+  static let memory = "memory"
 }
 
 extension MoveRecord {
