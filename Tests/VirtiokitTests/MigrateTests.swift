@@ -132,6 +132,9 @@ import Testing
     let calls = destination.state.value.calls
     #expect(try #require(calls.firstIndex(of: "migrate-incoming")) < #require(calls.firstIndex(of: "cont")))
     #expect(!source.state.value.calls.contains("cont"))
+    for qemu in [source, destination] {
+      #expect(qemu.state.value.leftMemoryOut == [true] && !qemu.state.value.ignoresSharedMemory)
+    }
   }
 
   @Test("a guest that is to stay paused arrives and does not run, there or here")
@@ -186,6 +189,7 @@ import Testing
     let outcome = try move(source, destination)
     #expect((outcome.given as? MoveFailure)?.exitStatus == 1)
     #expect(source.state.value.status == "running" && destination.state.value.status == "inmigrate")
+    #expect(source.state.value.leftMemoryOut == [true] && !source.state.value.ignoresSharedMemory)
     // What had come of the guest is gone.
     #expect(try FileDescriptor.open(destination.memoryPath).status.allocatedByteCount == 0)
   }

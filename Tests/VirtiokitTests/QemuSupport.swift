@@ -90,6 +90,9 @@ final class FakeQemu: Sendable {
     var balloon: UInt64
     var channel: Int32?
     var loaded: [UInt8] = []
+    var ignoresSharedMemory = false
+    /// Whether memory was left out of each state that was saved or loaded.
+    var leftMemoryOut: [Bool] = []
   }
 
   /// What is not as it should be.
@@ -168,13 +171,23 @@ final class FakeQemu: Sendable {
     case "cont":
       state.status = "running"
       return [request.answer()]
+    case "query-migrate-capabilities":
+      let capability = JSON.object([
+        ("capability", .text("x-ignore-shared")), ("state", .bool(state.ignoresSharedMemory)),
+      ])
+      return [request.answer(.array([capability]))]
+    case "migrate-set-capabilities":
+      state.ignoresSharedMemory = request.arguments["capabilities"]?.array?.first?["state"]?.bool ?? false
+      return [request.answer()]
     case "getfd":
       state.channel = request.descriptor
       return [request.answer()]
     case "migrate":
+      state.leftMemoryOut.append(state.ignoresSharedMemory)
       save(&state, fails: fault.contains(.failsToSave))
       return [request.answer()]
     case "migrate-incoming":
+      state.leftMemoryOut.append(state.ignoresSharedMemory)
       load(&state, fails: fault.contains(.refusesState))
       return [request.answer()]
     case "query-migrate": return [request.answer(.object([("status", .text(state.stream))]))]

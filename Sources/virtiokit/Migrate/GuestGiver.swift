@@ -54,7 +54,11 @@ struct GuestGiver {
 
   private func move(to address: MigrationAddress?, _ memory: GuestMemory, _ record: inout MoveRecord) throws {
     guard let address else { return try forecast(memory, &record) }
-    try machine.ignoreSharedMemory()
+    if command.forecasts { return try move(over: address, memory, &record) }
+    try machine.ignoringSharedMemory { try move(over: address, memory, &record) }
+  }
+
+  private func move(over address: MigrationAddress, _ memory: GuestMemory, _ record: inout MoveRecord) throws {
     narrator.progress("connecting to \(address)")
     let (narrator, resident) = (narrator, record.resident)
     let link = WatchedLink(try MigrationLink.connect(to: address, within: command.timeout, unless: cancellation)) {

@@ -29,8 +29,11 @@ struct GuestTaker {
     let files = try QemuMemory(of: machine)
     let memory = try files.map()
     guard try memory.residentByteCount() == 0 else { throw TakingError.memoryInUse }
-    try machine.ignoreSharedMemory()
     let place = Place(memory: memory, layout: files.layout, machineType: try machine.machineType)
+    try machine.ignoringSharedMemory { try receive(at: address, into: place) }
+  }
+
+  private func receive(at address: MigrationAddress, into place: Place) throws {
     let listener = try MigrationListener(address, unless: cancellation)
     narrator.say("Waiting for a guest at \(listener.address).")
     while true {
@@ -41,7 +44,7 @@ struct GuestTaker {
         // Once QEMU has begun to load a guest it takes no other.
         guard error is MigrationError, try machine.status.waitsForGuest else { throw error }
         // Whatever has come of it goes, so that the next one finds unused memory.
-        for region in memory.regions { try memory.discard(region.range) }
+        for region in place.memory.regions { try place.memory.discard(region.range) }
         guard !cancellation.isCancelled, Self.takesSeveral(address) else { throw error }
         narrator.say("No guest has come: \(error). Waiting for the next.")
       }

@@ -70,9 +70,36 @@ final class QemuMachine: Sendable {
 
   // MARK: - The state of its devices
 
-  /// Has memory left out of all that follows.
-  func ignoreSharedMemory() throws(QmpError) {
-    let capability = JSON.object([("capability", .text("x-ignore-shared")), ("state", .bool(true))])
+  /// Has memory left out of what is saved or loaded meanwhile, and of nothing after that: a migration of QEMU's own
+  /// would go without it.
+  func ignoringSharedMemory<Result>(_ body: () throws -> Result) throws -> Result {
+    if try ignoresSharedMemory { return try body() }
+    try setIgnoresSharedMemory(true)
+    defer {
+      do throws(QmpError) {
+        try setIgnoresSharedMemory(false)
+      } catch {
+        Terminal.complain("QEMU goes on leaving shared memory out of its own migrations (x-ignore-shared): \(error)")
+      }
+    }
+    return try body()
+  }
+
+  private static let ignoringShared = "x-ignore-shared"
+
+  private var ignoresSharedMemory: Bool {
+    get throws(QmpError) {
+      let answer = try qmp.execute("query-migrate-capabilities")
+      let capability = answer.array?.first { $0["capability"]?.text == Self.ignoringShared }
+      guard let isOn = capability?["state"]?.bool else {
+        throw .unexpected(command: "query-migrate-capabilities", answer: "\(answer)")
+      }
+      return isOn
+    }
+  }
+
+  private func setIgnoresSharedMemory(_ isOn: Bool) throws(QmpError) {
+    let capability = JSON.object([("capability", .text(Self.ignoringShared)), ("state", .bool(isOn))])
     try qmp.execute("migrate-set-capabilities", [("capabilities", .array([capability]))])
   }
 
