@@ -171,6 +171,19 @@ import Testing
     #expect(destination.state.value.balloon == 8 << 20)
   }
 
+  @Test("a guest that does not tell what it needs keeps what it has, and one that does shrinks to that")
+  func balloonByStatistics() throws {
+    let source = try FakeQemu(waits: false, megabytes: 128)
+    let balloon = QemuBalloon(machine: QemuMachine(try QmpConnection(path: source.server.path)))
+    #expect(try balloon.sizeEnough(unless: Cancellation()) == nil)
+    source.state.with { $0.available = 120 << 20 }
+    #expect(try balloon.sizeEnough(unless: Cancellation()) == 56 << 20)
+    let (silent, taker) = (try FakeQemu(waits: false), try FakeQemu(waits: true))
+    _ = try fill(silent)
+    let outcome = try move(silent, taker, "--balloon auto")
+    #expect(outcome.given == nil && !silent.state.value.calls.contains("balloon"))
+  }
+
   @Test("a guest whose devices cannot be loaded there runs on here, with all of its memory")
   func notLoaded() throws {
     let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true, .refusesState))

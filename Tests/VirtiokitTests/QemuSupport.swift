@@ -88,6 +88,8 @@ final class FakeQemu: Sendable {
     var stream = "none"
     var calls: [String] = []
     var balloon: UInt64
+    /// What its guest says that it could do without; the greatest number where it says nothing.
+    var available = UInt64.max
     var channel: Int32?
     var loaded: [UInt8] = []
     var ignoresSharedMemory = false
@@ -159,9 +161,15 @@ final class FakeQemu: Sendable {
       case (_, "type"):
         return [request.answer(.text(fault.contains(.isNoFile) ? "memory-backend-memfd" : "memory-backend-file"))]
       case (_, "mem-path"): return [request.answer(.text(path))]
+      case (_, "guest-stats"):
+        let stats = JSON.object([("stat-available-memory", .number(state.available))])
+        return [request.answer(.object([("last-update", .number(1)), ("stats", stats)]))]
       default: return [request.error("no such property")]
       }
     case "query-balloon": return [request.answer(.object([("actual", .number(state.balloon))]))]
+    case "qom-list":
+      let device = JSON.object([("name", .text("b")), ("type", .text("child<virtio-balloon-pci>"))])
+      return [request.answer(.array([device]))]
     case "balloon":
       if !fault.contains(.stubbornBalloon) { state.balloon = request.arguments["value"]?.number ?? 0 }
       return [request.answer()]

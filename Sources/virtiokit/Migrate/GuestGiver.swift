@@ -147,7 +147,11 @@ struct GuestGiver {
     let asked: UInt64
     switch wish {
     case .size(let size): asked = min(size.bytes, before)
-    case .auto: asked = try balloon.sizeEnough(unless: cancellation) ?? before
+    case .auto:
+      guard let enough = try balloon.sizeEnough(unless: cancellation) else {
+        return narrator.say("The guest does not tell how much memory it needs: it is moved as it is.")
+      }
+      asked = enough
     }
     narrator.progress("waiting until the guest has shrunk to \(Amount.bytes(asked))")
     let start = MonotonicClock.now
