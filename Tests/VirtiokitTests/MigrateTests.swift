@@ -217,6 +217,25 @@ import Testing
     #expect(!source.state.value.calls.contains("stop"))
   }
 
+  @Test("a guest that arrives and cannot be run has arrived")
+  func notRun() throws {
+    let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true, .doesNotRun))
+    _ = try fill(source)
+    let outcome = try move(source, destination)
+    #expect(outcome.given == nil)
+    #expect((outcome.taken as? MoveFailure)?.exitStatus == 5)
+  }
+
+  @Test("a paused guest that comes back is told with what it takes to move it again")
+  func pausedAndSaved() throws {
+    let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true, .refusesState))
+    _ = try fill(source)
+    source.state.with { $0.status = "paused" }
+    let outcome = try move(source, destination)
+    #expect("\(try #require(outcome.given))".contains("told cont"))
+    #expect(!source.state.value.calls.contains("cont"))
+  }
+
   @Test("other memory is refused before the guest is touched, with both sides' files")
   func otherMemory() throws {
     let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true, megabytes: 16))

@@ -105,6 +105,7 @@ final class FakeQemu: Sendable {
     static let isNotShared = Fault(rawValue: 4)
     static let isNoFile = Fault(rawValue: 8)
     static let stubbornBalloon = Fault(rawValue: 16)
+    static let doesNotRun = Fault(rawValue: 32)
   }
 
   let server: ScriptedQmp
@@ -177,6 +178,7 @@ final class FakeQemu: Sendable {
       state.status = "paused"
       return [.say(#"{"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}"# + "\n"), request.answer()]
     case "cont":
+      if fault.contains(.doesNotRun) { return [request.error("a disk is in use")] }
       state.status = "running"
       return [request.answer()]
     case "query-migrate-capabilities":

@@ -195,6 +195,9 @@ struct GuestGiver {
   private func asFailure(_ error: any Error, _ record: MoveRecord) -> MoveFailure {
     if let failure = error as? MoveFailure, failure.exitStatus != 1 { return failure }
     var remark = record.wasRunning ? "the guest runs on here" : "the guest is still here"
+    if !record.wasRunning, isSaved {
+      remark += ", and QEMU has to be told cont, which runs it, before it can be moved again"
+    }
     if let balloon = record.balloon {
       do throws(QmpError) {
         try QemuBalloon(machine: machine).set(balloon.before)
@@ -204,6 +207,16 @@ struct GuestGiver {
       }
     }
     return error as? MoveFailure ?? .notMoved(error, remark: remark)
+  }
+
+  /// Whether QEMU has saved the guest, and so does not save it once more.
+  private var isSaved: Bool {
+    do throws(QmpError) {
+      return try machine.status.name == "postmigrate"
+    } catch {
+      // Then there is nothing that it could be told.
+      return false
+    }
   }
 
   private func endSource() {

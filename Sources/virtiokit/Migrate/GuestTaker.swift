@@ -85,7 +85,7 @@ struct GuestTaker {
       if orders.runs, !command.staysPaused { try machine.resume() }
       if orders.balloonBytes > 0 { try QemuBalloon(machine: machine).set(orders.balloonBytes) }
     } catch {
-      throw MoveFailure.arrived(error)
+      throw MoveFailure.arrived(error, acknowledgement: report.acknowledgementError)
     }
     tell(report, orders)
   }
@@ -105,7 +105,7 @@ struct GuestTaker {
       }
     narrator.say("The guest has come, in \(Amount.seconds(report.seconds)), and \(manner).")
     if let error = report.acknowledgementError {
-      narrator.say("The other side may not have heard so (\(error)): it must not resume its copy.")
+      narrator.say("But \(MoveFailure.remark(onLost: error)).")
     }
   }
 }

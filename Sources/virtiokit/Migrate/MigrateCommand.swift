@@ -18,7 +18,8 @@ struct MigrateCommand: Command {
 
     One side runs the guest, whatever fails. Exit status: 0 it has been moved; 1 it has not, and is where it was; 2 \
     the command line makes no sense; 3 the guest was given away and nobody said that it arrived: it is paused here, and \
-    must not be resumed before it is certain that it does not run there; 4 a forecast says that it will not fit.
+    must not be resumed before it is certain that it does not run there; 4 a forecast says that it will not fit; \
+    5 the guest has been taken, and QEMU does not run it or give it its memory back: it is nowhere else.
     """
   static let examples = [
     Example("--receive tcp:0.0.0.0:4444 --qemu /run/there.qmp", "Take a guest, where a QEMU waits for it."),
