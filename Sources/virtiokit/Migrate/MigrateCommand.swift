@@ -63,7 +63,7 @@ struct MigrateCommand: Command {
     options.value(
       "switchover-bandwidth", &switchoverBandwidth,
       "what the connection carries in a second once the guest stands still, if more than is measured before")
-    options.flag("ask", &asks, "stop the guest only after a line, or the end, has come on standard input")
+    options.flag("ask", &asks, "stop the guest only after a line has come on standard input")
     options.flag("stay-paused", &staysPaused, "with --receive: leave the guest paused once it is here")
     options.flag("slow-down", &slowsDown, "slow the guest down, step by step, if it writes too fast")
     options.flag("stop-anyway", &stopsAnyway, "stop a guest that still writes too fast, for however long that takes")
