@@ -132,6 +132,9 @@ import Testing
     let calls = destination.state.value.calls
     #expect(try #require(calls.firstIndex(of: "migrate-incoming")) < #require(calls.firstIndex(of: "cont")))
     #expect(!source.state.value.calls.contains("cont"))
+    for qemu in [source, destination] {
+      #expect(qemu.state.value.leftMemoryOut == [true] && !qemu.state.value.ignoresSharedMemory)
+    }
   }
 
   @Test("a guest that is to stay paused arrives and does not run, there or here")
@@ -144,6 +147,20 @@ import Testing
     #expect(!destination.state.value.calls.contains("cont") && !source.state.value.calls.contains("cont"))
   }
 
+  @Test("a report that cannot be written is told before the move, or does not change how it ends")
+  func report() throws {
+    let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true))
+    _ = try fill(source)
+    let outcome = try move(source, destination, "--quit --report /dev/full")
+    #expect(outcome.given == nil && outcome.taken == nil)
+    #expect(source.state.value.calls.contains("quit"))
+    let other = try FakeQemu(waits: false)
+    let giver = try command("--to unix:/tmp/nobody --qemu \(other.server.path) --report /nowhere/page.html")
+    let machine = QemuMachine(try QmpConnection(path: other.server.path))
+    #expect(throws: LinuxError.self) { try GuestGiver(giver, machine, Cancellation()).run(to: .init("unix:/tmp/nobody")) }
+    #expect(!other.state.value.calls.contains("stop"))
+  }
+
   @Test("a guest that shrinks for the move gets its memory back there")
   func balloon() throws {
     let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true))
@@ -152,6 +169,19 @@ import Testing
     #expect(outcome.given == nil)
     #expect(source.state.value.balloon == 4 << 20)
     #expect(destination.state.value.balloon == 8 << 20)
+  }
+
+  @Test("a guest that does not tell what it needs keeps what it has, and one that does shrinks to that")
+  func balloonByStatistics() throws {
+    let source = try FakeQemu(waits: false, megabytes: 128)
+    let balloon = QemuBalloon(machine: QemuMachine(try QmpConnection(path: source.server.path)))
+    #expect(try balloon.sizeEnough(unless: Cancellation()) == nil)
+    source.state.with { $0.available = 120 << 20 }
+    #expect(try balloon.sizeEnough(unless: Cancellation()) == 56 << 20)
+    let (silent, taker) = (try FakeQemu(waits: false), try FakeQemu(waits: true))
+    _ = try fill(silent)
+    let outcome = try move(silent, taker, "--balloon auto")
+    #expect(outcome.given == nil && !silent.state.value.calls.contains("balloon"))
   }
 
   @Test("a guest whose devices cannot be loaded there runs on here, with all of its memory")
@@ -172,6 +202,7 @@ import Testing
     let outcome = try move(source, destination)
     #expect((outcome.given as? MoveFailure)?.exitStatus == 1)
     #expect(source.state.value.status == "running" && destination.state.value.status == "inmigrate")
+    #expect(source.state.value.leftMemoryOut == [true] && !source.state.value.ignoresSharedMemory)
     // What had come of the guest is gone.
     #expect(try FileDescriptor.open(destination.memoryPath).status.allocatedByteCount == 0)
   }
@@ -184,6 +215,51 @@ import Testing
     let text = "\(try #require(outcome.given))"
     #expect(text.contains("pc-q35-7.2-machine") && text.contains("pc-q35-9.0-machine"))
     #expect(!source.state.value.calls.contains("stop"))
+  }
+
+  @Test("a guest that arrives and cannot be run has arrived")
+  func notRun() throws {
+    let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true, .doesNotRun))
+    _ = try fill(source)
+    let outcome = try move(source, destination)
+    #expect(outcome.given == nil)
+    #expect((outcome.taken as? MoveFailure)?.exitStatus == 5)
+  }
+
+  @Test("a paused guest that comes back is told with what it takes to move it again")
+  func pausedAndSaved() throws {
+    let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true, .refusesState))
+    _ = try fill(source)
+    source.state.with { $0.status = "paused" }
+    let outcome = try move(source, destination)
+    #expect("\(try #require(outcome.given))".contains("told cont"))
+    #expect(!source.state.value.calls.contains("cont"))
+  }
+
+  @Test("other memory is refused before the guest is touched, with both sides' files")
+  func otherMemory() throws {
+    let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true, megabytes: 16))
+    _ = try fill(source)
+    let text = "\(try #require(try move(source, destination).given))"
+    #expect(text.contains("ram of 8388608 bytes") && text.contains("ram of 16777216 bytes"))
+    #expect(!source.state.value.calls.contains("stop"))
+  }
+
+  @Test("files lie in the order of their ids, in whichever order QEMU tells them")
+  func memoryOrder() throws {
+    let server = try ScriptedQmp { (request) in
+      switch (request.command, request.arguments["property"]?.text) {
+      case ("query-memdev", _):
+        let backends = ["ram1", "ram2", "ram0"].map { (id) in
+          JSON.object([("id", .text(id)), ("size", .number(4096)), ("share", .bool(true))])
+        }
+        return [request.answer(.array(backends))]
+      case (_, "type"): return [request.answer(.text("memory-backend-file"))]
+      default: return [request.answer(.text("/dev/shm/file"))]
+      }
+    }
+    let memory = try QemuMemory(of: QemuMachine(try QmpConnection(path: server.path)))
+    #expect(memory.layout == "ram0 of 4096 bytes, ram1 of 4096 bytes, ram2 of 4096 bytes")
   }
 
   @Test(

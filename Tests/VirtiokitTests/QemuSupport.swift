@@ -88,8 +88,13 @@ final class FakeQemu: Sendable {
     var stream = "none"
     var calls: [String] = []
     var balloon: UInt64
+    /// What its guest says that it could do without; the greatest number where it says nothing.
+    var available = UInt64.max
     var channel: Int32?
     var loaded: [UInt8] = []
+    var ignoresSharedMemory = false
+    /// Whether memory was left out of each state that was saved or loaded.
+    var leftMemoryOut: [Bool] = []
   }
 
   /// What is not as it should be.
@@ -100,6 +105,7 @@ final class FakeQemu: Sendable {
     static let isNotShared = Fault(rawValue: 4)
     static let isNoFile = Fault(rawValue: 8)
     static let stubbornBalloon = Fault(rawValue: 16)
+    static let doesNotRun = Fault(rawValue: 32)
   }
 
   let server: ScriptedQmp
@@ -156,9 +162,15 @@ final class FakeQemu: Sendable {
       case (_, "type"):
         return [request.answer(.text(fault.contains(.isNoFile) ? "memory-backend-memfd" : "memory-backend-file"))]
       case (_, "mem-path"): return [request.answer(.text(path))]
+      case (_, "guest-stats"):
+        let stats = JSON.object([("stat-available-memory", .number(state.available))])
+        return [request.answer(.object([("last-update", .number(1)), ("stats", stats)]))]
       default: return [request.error("no such property")]
       }
     case "query-balloon": return [request.answer(.object([("actual", .number(state.balloon))]))]
+    case "qom-list":
+      let device = JSON.object([("name", .text("b")), ("type", .text("child<virtio-balloon-pci>"))])
+      return [request.answer(.array([device]))]
     case "balloon":
       if !fault.contains(.stubbornBalloon) { state.balloon = request.arguments["value"]?.number ?? 0 }
       return [request.answer()]
@@ -166,15 +178,26 @@ final class FakeQemu: Sendable {
       state.status = "paused"
       return [.say(#"{"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}"# + "\n"), request.answer()]
     case "cont":
+      if fault.contains(.doesNotRun) { return [request.error("a disk is in use")] }
       state.status = "running"
+      return [request.answer()]
+    case "query-migrate-capabilities":
+      let capability = JSON.object([
+        ("capability", .text("x-ignore-shared")), ("state", .bool(state.ignoresSharedMemory)),
+      ])
+      return [request.answer(.array([capability]))]
+    case "migrate-set-capabilities":
+      state.ignoresSharedMemory = request.arguments["capabilities"]?.array?.first?["state"]?.bool ?? false
       return [request.answer()]
     case "getfd":
       state.channel = request.descriptor
       return [request.answer()]
     case "migrate":
+      state.leftMemoryOut.append(state.ignoresSharedMemory)
       save(&state, fails: fault.contains(.failsToSave))
       return [request.answer()]
     case "migrate-incoming":
+      state.leftMemoryOut.append(state.ignoresSharedMemory)
       load(&state, fails: fault.contains(.refusesState))
       return [request.answer()]
     case "query-migrate": return [request.answer(.object([("status", .text(state.stream))]))]

@@ -111,6 +111,23 @@ import Testing
     guard case .unexpected(command: "stop", _) = error else { throw try #require(error) }
   }
 
+  @Test("an answer that comes after its command was given up is not taken for the next one's")
+  func late() throws {
+    let server = try ScriptedQmp { (request) in
+      switch request.command {
+      case "stop": []
+      // The first command is the one that asks for capabilities.
+      case "cont": [.say("{\"return\": \"late\", \"id\": 2}\n"), request.answer(.text("mine"))]
+      default: [request.answer()]
+      }
+    }
+    let connection = try connect(server)
+    #expect(throws: QmpError.stalled(command: "stop", limit: .milliseconds(20))) {
+      try connection.execute("stop", within: .milliseconds(20))
+    }
+    #expect(try connection.execute("cont") == .text("mine"))
+  }
+
   @Test("a QEMU that goes away is told with the command that it went on")
   func gone() throws {
     let server = try ScriptedQmp { (request) in

@@ -21,10 +21,13 @@ struct GuestGiver {
   func run(to address: MigrationAddress?) throws {
     let status = try machine.status
     if let advice = Self.advice(on: status) { throw MoveFailure.unsuitable(status: status.name, advice: advice) }
-    let memory = try QemuMemory(of: machine).map()
+    let files = try QemuMemory(of: machine)
+    let memory = try files.map()
     var record = MoveRecord(
-      memory: memory.byteCount, resident: try memory.residentByteCount(), qemu: try machine.version,
+      memory: memory.byteCount, layout: files.layout, resident: try memory.residentByteCount(), qemu: try machine.version,
       machine: try machine.machineType, wasRunning: status.isRunning)
+    // Opened now, as a guest that has been moved comes back for no page.
+    let page = try command.report.map { (path) in try ReportFile(path) }
     narrator.say(record.opening)
     do {
       if !command.forecasts { try shrink(&record, memory) }
@@ -32,13 +35,12 @@ struct GuestGiver {
     } catch {
       let failure = asFailure(error, record)
       record.failure = failure.exitStatus == 4 ? nil : "\(failure)"
-      try publish(record)
+      publish(record, as: page)
       throw failure
     }
-    guard record.report != nil else { return try publish(record) }
-    narrator.say(record.summary)
-    try publish(record)
-    if command.quits { endSource() }
+    if record.report != nil { narrator.say(record.summary) }
+    publish(record, as: page)
+    if record.report != nil, command.quits { endSource() }
   }
 
   private static func advice(on status: QemuMachine.Status) -> String? {
@@ -52,7 +54,11 @@ struct GuestGiver {
 
   private func move(to address: MigrationAddress?, _ memory: GuestMemory, _ record: inout MoveRecord) throws {
     guard let address else { return try forecast(memory, &record) }
-    try machine.ignoreSharedMemory()
+    if command.forecasts { return try move(over: address, memory, &record) }
+    try machine.ignoringSharedMemory { try move(over: address, memory, &record) }
+  }
+
+  private func move(over address: MigrationAddress, _ memory: GuestMemory, _ record: inout MoveRecord) throws {
     narrator.progress("connecting to \(address)")
     let (narrator, resident) = (narrator, record.resident)
     let link = WatchedLink(try MigrationLink.connect(to: address, within: command.timeout, unless: cancellation)) {
@@ -77,7 +83,10 @@ struct GuestGiver {
 
   /// What has to be the same on both sides.
   private func notes(_ record: MoveRecord) -> [GuestDescription.Note] {
-    [.init(name: MoveNote.kind, text: "qemu"), .init(name: MoveNote.machine, text: record.machine)]
+    [
+      .init(name: MoveNote.kind, text: "qemu"), .init(name: MoveNote.machine, text: record.machine),
+      .init(name: MoveNote.memory, text: record.layout),
+    ]
   }
 
   private func moveStopped(
@@ -117,8 +126,8 @@ struct GuestGiver {
     let permit = SwitchoverPermit()
     do throws(LinuxError) {
       _ = try Thread(name: "operator") {
-        _ = readLine()
-        permit.allow()
+        // The end of standard input is nobody's word: it may have been closed all along.
+        if readLine() != nil { permit.allow() }
       }
     } catch {
       throw .system(error)
@@ -138,7 +147,11 @@ struct GuestGiver {
     let asked: UInt64
     switch wish {
     case .size(let size): asked = min(size.bytes, before)
-    case .auto: asked = try balloon.sizeEnough(unless: cancellation) ?? before
+    case .auto:
+      guard let enough = try balloon.sizeEnough(unless: cancellation) else {
+        return narrator.say("The guest does not tell how much memory it needs: it is moved as it is.")
+      }
+      asked = enough
     }
     narrator.progress("waiting until the guest has shrunk to \(Amount.bytes(asked))")
     let start = MonotonicClock.now
@@ -182,6 +195,9 @@ struct GuestGiver {
   private func asFailure(_ error: any Error, _ record: MoveRecord) -> MoveFailure {
     if let failure = error as? MoveFailure, failure.exitStatus != 1 { return failure }
     var remark = record.wasRunning ? "the guest runs on here" : "the guest is still here"
+    if !record.wasRunning, isSaved {
+      remark += ", and QEMU has to be told cont, which runs it, before it can be moved again"
+    }
     if let balloon = record.balloon {
       do throws(QmpError) {
         try QemuBalloon(machine: machine).set(balloon.before)
@@ -193,6 +209,16 @@ struct GuestGiver {
     return error as? MoveFailure ?? .notMoved(error, remark: remark)
   }
 
+  /// Whether QEMU has saved the guest, and so does not save it once more.
+  private var isSaved: Bool {
+    do throws(QmpError) {
+      return try machine.status.name == "postmigrate"
+    } catch {
+      // Then there is nothing that it could be told.
+      return false
+    }
+  }
+
   private func endSource() {
     do throws(QmpError) {
       try machine.quit()
@@ -202,18 +228,33 @@ struct GuestGiver {
     }
   }
 
-  private func publish(_ record: MoveRecord) throws {
+  private func publish(_ record: MoveRecord, as page: ReportFile?) {
     if command.asJSON { Terminal.write("\(record.json)\n") }
-    guard let path = command.report else { return }
-    let file = try FileDescriptor.open(path, for: .writing, creating: .emptied)
-    try file.writeAll(Array(MovePage(record: record).html.utf8))
+    do throws(LinuxError) {
+      try page?.write(MovePage(record: record))
+    } catch {
+      // The guest is where it is, whatever can be written of it.
+      Terminal.complain("the report is not written: \(error)")
+    }
   }
+}
+
+/// Where the page goes that `--report` asks for.
+private final class ReportFile {
+  private let file: FileDescriptor
+
+  init(_ path: String) throws(LinuxError) {
+    file = try FileDescriptor.open(path, for: .writing, creating: .emptied)
+  }
+
+  func write(_ page: MovePage) throws(LinuxError) { try file.writeAll(Array(page.html.utf8)) }
 }
 
 /// What both sides of a move have to agree on, by name.
 enum MoveNote {
   static let kind = "kind"
   static let machine = "machine"
+  static let memory = "memory"
 }
 
 extension MoveRecord {

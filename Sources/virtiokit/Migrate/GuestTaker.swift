@@ -26,21 +26,25 @@ struct GuestTaker {
       throw MoveFailure.unsuitable(
         status: status.name, advice: "start it with -incoming defer, and with a memory file of its own")
     }
-    let memory = try QemuMemory(of: machine).map()
+    let files = try QemuMemory(of: machine)
+    let memory = try files.map()
     guard try memory.residentByteCount() == 0 else { throw TakingError.memoryInUse }
-    try machine.ignoreSharedMemory()
-    let machineType = try machine.machineType
+    let place = Place(memory: memory, layout: files.layout, machineType: try machine.machineType)
+    try machine.ignoringSharedMemory { try receive(at: address, into: place) }
+  }
+
+  private func receive(at address: MigrationAddress, into place: Place) throws {
     let listener = try MigrationListener(address, unless: cancellation)
     narrator.say("Waiting for a guest at \(listener.address).")
     while true {
       let link = try listener.accept(within: Self.patience)
       do {
-        return try take(over: link, memory, machineType)
+        return try take(over: link, into: place)
       } catch {
         // Once QEMU has begun to load a guest it takes no other.
         guard error is MigrationError, try machine.status.waitsForGuest else { throw error }
         // Whatever has come of it goes, so that the next one finds unused memory.
-        for region in memory.regions { try memory.discard(region.range) }
+        for region in place.memory.regions { try place.memory.discard(region.range) }
         guard !cancellation.isCancelled, Self.takesSeveral(address) else { throw error }
         narrator.say("No guest has come: \(error). Waiting for the next.")
       }
@@ -55,13 +59,13 @@ struct GuestTaker {
     }
   }
 
-  private func take(over link: MigrationLink, _ memory: GuestMemory, _ machineType: String) throws {
+  private func take(over link: MigrationLink, into place: Place) throws {
     let limits = DestinationLimits(
       mostMemory: Self.mostMemory, mostState: 2 * QemuMachine.mostState, time: command.timeout)
     var destination = Destination(link, producer: "virtiokit \(Virtiokit.version)", limits: limits)
     let arrived = try destination.receive(
-      makeMemory: { (_) in memory },
-      refusing: { (description) in Self.reason(toRefuse: description, memory, machineType) })
+      makeMemory: { (_) in place.memory },
+      refusing: { (description) in place.reason(toRefuse: description) })
     let orders: QemuState.Orders
     do {
       let state = try QemuState(decoding: arrived.state)
@@ -81,21 +85,9 @@ struct GuestTaker {
       if orders.runs, !command.staysPaused { try machine.resume() }
       if orders.balloonBytes > 0 { try QemuBalloon(machine: machine).set(orders.balloonBytes) }
     } catch {
-      throw MoveFailure.arrived(error)
+      throw MoveFailure.arrived(error, acknowledgement: report.acknowledgementError)
     }
     tell(report, orders)
-  }
-
-  private static func reason(
-    toRefuse description: GuestDescription, _ memory: GuestMemory, _ machineType: String
-  ) -> String? {
-    guard description.note(MoveNote.kind) == "qemu" else { return "it is no guest of QEMU's" }
-    if let other = description.note(MoveNote.machine), other != machineType {
-      return "its machine is \(other), and \(machineType) waits here: give both QEMUs the same -machine"
-    }
-    guard description.regions != memory.regions.map(\.range) else { return nil }
-    return "it has \(description.memoryByteCount) bytes of memory in \(description.regions.count) files, and here are "
-      + "\(memory.byteCount) in \(memory.regions.count)"
   }
 
   private func tell(_ report: MigrationReport, _ orders: QemuState.Orders) {
@@ -113,8 +105,28 @@ struct GuestTaker {
       }
     narrator.say("The guest has come, in \(Amount.seconds(report.seconds)), and \(manner).")
     if let error = report.acknowledgementError {
-      narrator.say("The other side may not have heard so (\(error)): it must not resume its copy.")
+      narrator.say("But \(MoveFailure.remark(onLost: error)).")
     }
+  }
+}
+
+/// What waits for a guest.
+private struct Place {
+  let memory: GuestMemory
+  let layout: String
+  let machineType: String
+
+  func reason(toRefuse description: GuestDescription) -> String? {
+    guard description.note(MoveNote.kind) == "qemu" else { return "it is no guest of QEMU's" }
+    if let other = description.note(MoveNote.machine), other != machineType {
+      return "its machine is \(other), and \(machineType) waits here: give both QEMUs the same -machine"
+    }
+    let other = description.note(MoveNote.memory) ?? "files that it does not name"
+    if other != layout {
+      return "its memory is \(other), and \(layout) waits here: give both QEMUs the same memory-backend-file objects"
+    }
+    guard description.regions != memory.regions.map(\.range) else { return nil }
+    return "its memory of \(description.memoryByteCount) bytes lies elsewhere than here"
   }
 }
 

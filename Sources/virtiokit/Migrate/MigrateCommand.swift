@@ -18,7 +18,8 @@ struct MigrateCommand: Command {
 
     One side runs the guest, whatever fails. Exit status: 0 it has been moved; 1 it has not, and is where it was; 2 \
     the command line makes no sense; 3 the guest was given away and nobody said that it arrived: it is paused here, and \
-    must not be resumed before it is certain that it does not run there; 4 a forecast says that it will not fit.
+    must not be resumed before it is certain that it does not run there; 4 a forecast says that it will not fit; \
+    5 the guest has been taken, and QEMU does not run it or give it its memory back: it is nowhere else.
     """
   static let examples = [
     Example("--receive tcp:0.0.0.0:4444 --qemu /run/there.qmp", "Take a guest, where a QEMU waits for it."),
@@ -62,7 +63,7 @@ struct MigrateCommand: Command {
     options.value(
       "switchover-bandwidth", &switchoverBandwidth,
       "what the connection carries in a second once the guest stands still, if more than is measured before")
-    options.flag("ask", &asks, "stop the guest only after a line, or the end, has come on standard input")
+    options.flag("ask", &asks, "stop the guest only after a line has come on standard input")
     options.flag("stay-paused", &staysPaused, "with --receive: leave the guest paused once it is here")
     options.flag("slow-down", &slowsDown, "slow the guest down, step by step, if it writes too fast")
     options.flag("stop-anyway", &stopsAnyway, "stop a guest that still writes too fast, for however long that takes")

@@ -7,7 +7,8 @@ enum MoveFailure: Error {
   /// Nobody said that the guest arrived.
   case unknown(MigrationError)
   /// The guest has come, and something else has gone wrong.
-  case arrived(QmpError)
+  /// - acknowledgement: why the other side may not have heard that it has come.
+  case arrived(QmpError, acknowledgement: MigrationError?)
   /// A forecast has been told, and says that the move would not fit.
   case doesNotFit
   /// The guest has so little memory in use that sending it tells nothing of the connection.
@@ -19,9 +20,10 @@ enum MoveFailure: Error {
 extension MoveFailure: FailureWithStatus {
   var exitStatus: Int32 {
     switch self {
-    case .notMoved, .arrived, .tooSmallToTell, .unsuitable: 1
+    case .notMoved, .tooSmallToTell, .unsuitable: 1
     case .unknown: 3
     case .doesNotFit: 4
+    case .arrived: 5
     }
   }
 }
@@ -31,12 +33,18 @@ extension MoveFailure: CustomStringConvertible {
     switch self {
     case .notMoved(let error, let remark): "\(error)\(remark.map { "; \($0)" } ?? "")"
     case .unknown(let error): "\(error)"
-    case .arrived(let error): "the guest is here and its own, but \(error)"
+    case .arrived(let error, let acknowledgement):
+      "the guest is here and its own, but \(error)\(acknowledgement.map { "; \(Self.remark(onLost: $0))" } ?? "")"
     case .doesNotFit: "the move is not expected to fit"
     case .tooSmallToTell:
       "the guest has too little memory in use to measure the connection with: say what it takes with --bandwidth"
     case .unsuitable(let status, let advice): "QEMU says \"\(status)\": \(advice)"
     }
+  }
+
+  /// What it means that the other side was not told that the guest has come.
+  static func remark(onLost error: MigrationError) -> String {
+    "the other side may not have heard that it has come (\(error)), and must not resume its copy"
   }
 }
 

@@ -13,6 +13,8 @@ struct MoveRecord {
 
   /// The guest.
   var memory: UInt64
+  /// The files that its memory is, as `QemuMemory.layout` has them.
+  var layout = ""
   var resident: UInt64
   var qemu: String
   var machine: String

@@ -40,7 +40,8 @@ struct QemuBalloon {
     }
   }
 
-  /// What the guest could do with, by its own statistics: what it has, without what is available, and some more.
+  /// What the guest could do with, by its own statistics: what it has, without what is available, and some more; nil
+  /// where it does not tell what is available.
   func sizeEnough(unless cancellation: Cancellation) throws(QmpError) -> UInt64? {
     guard let device = try devicePath, let size = try size else { return nil }
     let interval = [("path", JSON.text(device)), ("property", .text("guest-stats-polling-interval"))]
@@ -55,7 +56,9 @@ struct QemuBalloon {
       guard let update = answer["last-update"]?.number, update > 0 else { return nil }
       return answer["stats"]?["stat-available-memory"]?.number
     }
-    let needed = size - min(size, available)
+    // QEMU says 2⁶⁴ - 1 for what the driver does not tell.
+    guard available <= size else { return nil }
+    let needed = size - available
     return min(size, needed + max(Self.leastSpare, needed / 8))
   }
 

@@ -48,12 +48,18 @@ struct QemuGuest: LiveGuest {
 
   mutating func resume() {
     endThrottle()
-    do throws(QmpError) {
-      try machine.abandonState()
-      if orders.runs { try machine.resume() }
-    } catch {
-      failureToResume = error
+    var failure: QmpError?
+    do throws(QmpError) { try machine.abandonState() } catch { failure = error }
+    if orders.runs {
+      // Whatever has become of its state: only a guest that is told to run does.
+      do throws(QmpError) {
+        try machine.resume()
+        failure = nil
+      } catch {
+        failure = failure ?? error
+      }
     }
+    failureToResume = failure
   }
 
   mutating func slowDown(to share: Double) {

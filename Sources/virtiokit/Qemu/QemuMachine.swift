@@ -9,6 +9,8 @@ final class QemuMachine: Sendable {
   static let mostState = 48 << 20
   /// How long QEMU may take to save its devices, or to load them.
   private static let stateLimit = Duration.seconds(30)
+  /// How long a guest may take to stand still or to run: a disk of its may have to finish first.
+  private static let runLimit = Duration.seconds(120)
   /// What QEMU calls the connection over which its devices' state goes.
   private static let channel = "virtiokit-state"
 
@@ -62,15 +64,42 @@ final class QemuMachine: Sendable {
 
   // MARK: - Whether it runs
 
-  func stop() throws(QmpError) { try qmp.execute("stop") }
-  func resume() throws(QmpError) { try qmp.execute("cont") }
+  func stop() throws(QmpError) { try qmp.execute("stop", within: Self.runLimit) }
+  func resume() throws(QmpError) { try qmp.execute("cont", within: Self.runLimit) }
   func quit() throws(QmpError) { try qmp.execute("quit") }
 
   // MARK: - The state of its devices
 
-  /// Has memory left out of all that follows.
-  func ignoreSharedMemory() throws(QmpError) {
-    let capability = JSON.object([("capability", .text("x-ignore-shared")), ("state", .bool(true))])
+  /// Has memory left out of what is saved or loaded meanwhile, and of nothing after that: a migration of QEMU's own
+  /// would go without it.
+  func ignoringSharedMemory<Result>(_ body: () throws -> Result) throws -> Result {
+    if try ignoresSharedMemory { return try body() }
+    try setIgnoresSharedMemory(true)
+    defer {
+      do throws(QmpError) {
+        try setIgnoresSharedMemory(false)
+      } catch {
+        Terminal.complain("QEMU goes on leaving shared memory out of its own migrations (x-ignore-shared): \(error)")
+      }
+    }
+    return try body()
+  }
+
+  private static let ignoringShared = "x-ignore-shared"
+
+  private var ignoresSharedMemory: Bool {
+    get throws(QmpError) {
+      let answer = try qmp.execute("query-migrate-capabilities")
+      let capability = answer.array?.first { $0["capability"]?.text == Self.ignoringShared }
+      guard let isOn = capability?["state"]?.bool else {
+        throw .unexpected(command: "query-migrate-capabilities", answer: "\(answer)")
+      }
+      return isOn
+    }
+  }
+
+  private func setIgnoresSharedMemory(_ isOn: Bool) throws(QmpError) {
+    let capability = JSON.object([("capability", .text(Self.ignoringShared)), ("state", .bool(isOn))])
     try qmp.execute("migrate-set-capabilities", [("capabilities", .array([capability]))])
   }
 

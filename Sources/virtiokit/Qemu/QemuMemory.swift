@@ -1,7 +1,7 @@
 import GuestRAM
 import LinuxIO
 
-/// The files that a QEMU's guest has as its memory, one after another from address 0: what goes from one QEMU to
+/// The files that a QEMU's guest has as its memory, by id, one after another from address 0: what goes from one QEMU to
 /// another is the files, whatever the guest's own addresses are.
 struct QemuMemory {
   /// A memory backend that QEMU was given: `-object memory-backend-file,id=…,mem-path=…,share=on`.
@@ -20,7 +20,13 @@ struct QemuMemory {
       throw QmpError.unexpected(command: "query-memdev", answer: "\(answer)")
     }
     guard !backends.isEmpty else { throw QemuMemoryError.none }
-    files = try backends.map { (backend) in try Self.file(backend, machine) }
+    // QEMU tells them in the order of a hash table, which is another on the other side.
+    files = try backends.map { (backend) in try Self.file(backend, machine) }.sorted { $0.id < $1.id }
+  }
+
+  /// Which file is where, and how large: the same on both sides, or one would come to lie in another.
+  var layout: String {
+    files.map { "\($0.id) of \($0.byteCount) bytes" }.joined(separator: ", ")
   }
 
   private static func file(_ backend: JSON, _ machine: QemuMachine) throws -> File {

@@ -4,8 +4,9 @@ import Synchronization
 
 /// QEMU's control socket: one command at a time, from any thread.
 ///
-/// QEMU's events are skipped, as everything can be asked. After an error that is no `refused` the two sides do not
-/// agree what is answered: nothing more is to be expected of the connection.
+/// QEMU's events are skipped, as everything can be asked. So are answers that come after their command was given up
+/// (`stalled`): the next one gets its own. After any other error that is no `refused` the two sides do not agree what is
+/// answered: nothing more is to be expected of the connection.
 final class QmpConnection: Sendable {
   /// The longest line that is taken, in bytes.
   static let mostLineBytes = 1 << 20
@@ -69,7 +70,8 @@ final class QmpConnection: Sendable {
         guard let message = JSON(parsing: line), case .object = message else {
           throw .malformed(line: Self.shortened(line))
         }
-        guard message["event"] != nil else { return try Self.answer(message, to: command, number) }
+        let isLate = message["id"]?.number.map { $0 < incoming.commandCount } ?? false
+        guard isLate || message["event"] != nil else { return try Self.answer(message, to: command, number) }
         // Events without end are no answer.
         guard MonotonicClock.now < deadline else { throw .stalled(command: command, limit: limit) }
       }
