@@ -1,5 +1,5 @@
 /// A value to be printed as JSON on one line.
-enum JSON: CustomStringConvertible {
+enum JSON: CustomStringConvertible, Sendable {
   case null
   case bool(Bool)
   case number(UInt64)
