@@ -157,7 +157,9 @@ import Testing
     let other = try FakeQemu(waits: false)
     let giver = try command("--to unix:/tmp/nobody --qemu \(other.server.path) --report /nowhere/page.html")
     let machine = QemuMachine(try QmpConnection(path: other.server.path))
-    #expect(throws: LinuxError.self) { try GuestGiver(giver, machine, Cancellation()).run(to: .init("unix:/tmp/nobody")) }
+    #expect(throws: LinuxError.self) {
+      try GuestGiver(giver, machine, Cancellation()).run(to: .init("unix:/tmp/nobody"))
+    }
     #expect(!other.state.value.calls.contains("stop"))
   }
 

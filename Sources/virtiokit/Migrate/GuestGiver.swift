@@ -24,8 +24,8 @@ struct GuestGiver {
     let files = try QemuMemory(of: machine)
     let memory = try files.map()
     var record = MoveRecord(
-      memory: memory.byteCount, layout: files.layout, resident: try memory.residentByteCount(), qemu: try machine.version,
-      machine: try machine.machineType, wasRunning: status.isRunning)
+      memory: memory.byteCount, layout: files.layout, resident: try memory.residentByteCount(),
+      qemu: try machine.version, machine: try machine.machineType, wasRunning: status.isRunning)
     // Opened now, as a guest that has been moved comes back for no page.
     let page = try command.report.map { (path) in try ReportFile(path) }
     narrator.say(record.opening)
