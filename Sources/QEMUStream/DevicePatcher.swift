@@ -31,7 +31,11 @@ struct DevicePatcher {
     case .entropy: break
     }
     var body = device.section.body
-    for patch in patches.sorted(by: { $0.range.lowerBound > $1.range.lowerBound }) {
+    // From the end on; what goes in before the place where another patch begins, after that patch.
+    let places = patches.sorted {
+      ($0.range.lowerBound, $0.range.upperBound) > ($1.range.lowerBound, $1.range.upperBound)
+    }
+    for patch in places {
       body.replaceSubrange(patch.range, with: patch.bytes)
     }
     return body
