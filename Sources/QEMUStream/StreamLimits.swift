@@ -16,6 +16,8 @@ public enum StreamLimits {
   public static let machineByteCount = 255
   /// The most blocks of memory.
   public static let blockCount = 1024
+  /// The most memory of a guest that is loaded unless the caller wants more: 1 TiB, for which 64 MiB are kept in bitmaps.
+  public static let loadedByteCount: UInt64 = 1 << 40
   /// The most memory in all blocks together: 64 TiB.
   public static let memoryByteCount: UInt64 = 64 << 40
   /// The longest bitmap of a block's pages in a file that has each at its place, in bytes: a bit for each page.

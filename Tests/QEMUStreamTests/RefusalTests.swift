@@ -1,3 +1,4 @@
+import GuestRAM
 import QEMUStream
 import Testing
 
@@ -47,6 +48,17 @@ func refusal(_ bytes: [UInt8]) throws -> QEMUStreamError {
     stream.memory(pages: 130) { $0.zeroPage(0, block: "microvm.ram") }
     stream.end()
     #expect(try refusal(stream.bytes) == .missingPages(block: "microvm.ram", count: 129))
+  }
+
+  @Test("Memory longer than the caller wants is refused by its header, and more is loaded where it is wanted")
+  func longMemory() throws {
+    var huge = SyntheticStream()
+    huge.memory(pages: 15 << 30) { _ in }
+    let wanted = try refusal(huge.bytes).description
+    #expect(wanted.contains("a memory of 65970697666560 bytes, where at most 1099511627776 are loaded"))
+    let small = SyntheticStream.small.bytes
+    #expect(throws: QEMUStreamError.self) { try QEMUStream.readWithMemory(small, mostByteCount: 3 * 4096 - 1) }
+    #expect(try QEMUStream.readWithMemory(small, mostByteCount: 3 * 4096).memory.byteCount == 3 * 4096)
   }
 
   @Test("A length or count that cannot be is refused before anything is made room for")
