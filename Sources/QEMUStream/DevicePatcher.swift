@@ -31,7 +31,11 @@ struct DevicePatcher {
     case .entropy: break
     }
     var body = device.section.body
-    for patch in patches.sorted(by: { $0.range.lowerBound > $1.range.lowerBound }) {
+    // From the end on; what goes in before the place where another patch begins, after that patch.
+    let places = patches.sorted {
+      ($0.range.lowerBound, $0.range.upperBound) > ($1.range.lowerBound, $1.range.upperBound)
+    }
+    for patch in places {
       body.replaceSubrange(patch.range, with: patch.bytes)
     }
     return body
@@ -116,7 +120,10 @@ struct DevicePatcher {
   /// sent in the device's own section.
   private mutating func notify(_ moved: [VirtioSection.Queue]) throws(QEMUStreamError) {
     guard options.notifiesDrivers, let first = moved.first else { return }
-    guard var pending = device.bytes("msix.pending") else {
+    // What is pending while MSI-X is off is never sent.
+    guard var pending = device.bytes("msix.pending"), let config = device.bytes("pci.config"),
+      PCICapabilities(config, at: 0).isMSIXEnabled
+    else {
       throw refuse("the driver is not told of what it got in the queue \(first.index), and without MSI-X cannot be")
     }
     for vector in moved.compactMap(\.vector) where Int(vector) / 8 < pending.count {

@@ -5,7 +5,8 @@ public import LinuxIO
 /// How our devices go back to QEMU.
 public struct ExportOptions: Equatable, Sendable {
   /// Whether QEMU is to tell the drivers of what their queues have got since the stream was written. It can over MSI-X; a
-  /// device without it that has something to tell is refused. Off where drivers know, or look by themselves.
+  /// device without it, or whose driver has it off, that has something to tell is refused. Off where drivers know, or look by
+  /// themselves.
   public var notifiesDrivers = true
 
   public init() {}

@@ -7,6 +7,8 @@ struct FieldCursor {
   var position = 0
   private(set) var fields: [StreamField] = []
   private var path: [String] = []
+  /// The length of the names in `path`, each with a dot.
+  private(set) var pathByteCount = 0
 
   init(_ bytes: [UInt8], section: String, origin: UInt64) {
     self.bytes = bytes
@@ -27,7 +29,8 @@ struct FieldCursor {
     _ name: String, _ body: (inout FieldCursor) throws(QEMUStreamError) -> Result
   ) throws(QEMUStreamError) -> Result {
     path.append(name)
-    defer { path.removeLast() }
+    pathByteCount += name.utf8.count + 1
+    defer { pathByteCount -= path.removeLast().utf8.count + 1 }
     return try body(&self)
   }
 

@@ -35,7 +35,7 @@ extension VirtioSection {
 
   private func blockState(_ options: ImportOptions) throws(QEMUStreamError) -> BlockState {
     var state = BlockState()
-    guard let capacity = config?.littleEndian64(at: 0) ?? options.capacities[path] else {
+    guard let capacity = options.capacities[path] ?? config?.littleEndian64(at: 0) else {
       throw invalid("its driver has never asked for its capacity, which nothing else tells")
     }
     state.capacitySectors = capacity

@@ -4,8 +4,10 @@ import VirtioCore
 
 /// How a stream's devices become ours.
 public struct ImportOptions: Equatable, Sendable {
-  /// The capacity in sectors of 512 bytes of disks whose driver has never asked for it, by the device's place in the machine.
-  /// Nothing else tells it.
+  /// The capacity of disks in sectors of 512 bytes, by the device's place in the machine, whatever the stream tells.
+  ///
+  /// Of any other disk it is what the driver was told last, which can be out of date; a disk whose driver has never asked needs
+  /// to be here.
   public var capacities: [String: UInt64] = [:]
 
   public init() {}

@@ -4,6 +4,8 @@ struct PCICapabilities {
   private(set) var express: Int?
   /// How many vectors MSI-X has; nil without it.
   private(set) var vectorCount: Int?
+  /// Whether the driver has turned MSI-X on.
+  private(set) var isMSIXEnabled = false
 
   /// - Parameter start: where in `bytes` the 256 bytes of the space begin, which must be there.
   init(_ bytes: [UInt8], at start: Int) {
@@ -17,7 +19,9 @@ struct PCICapabilities {
       case 0x10: express = express ?? next
       case 0x11:
         let control = Int(space[start + next + 2]) | Int(space[start + next + 3]) << 8
-        vectorCount = vectorCount ?? (control & 0x7FF) + 1
+        guard vectorCount == nil else { break }
+        vectorCount = (control & 0x7FF) + 1
+        isMSIXEnabled = control & 0x8000 != 0
       default: break
       }
       next = Int(space[start + next + 1] & 0xFC)

@@ -7,6 +7,7 @@ public import LinuxIO
 public struct RAMLoader: RAMVisitor {
   private let wantedLayout: RAMLayout?
   private let blockName: String?
+  private let mostByteCount: UInt64
   private var destination: (layout: RAMLayout, block: Int, memory: GuestMemory)?
   /// A bit for each page of the block: whether it came, and whether it was written.
   private var known: [UInt64] = []
@@ -17,9 +18,11 @@ public struct RAMLoader: RAMVisitor {
   /// - Parameters:
   ///   - layout: where the memory is for the guest; nil for what is usual for the machine.
   ///   - block: the memory's name in the stream, where it has one of its own (`memory-backend=`) and the layout is usual.
-  public init(layout: RAMLayout? = nil, block: String? = nil) {
+  ///   - mostByteCount: the longest memory that is loaded. What is kept of its pages grows with it, whether they come or not.
+  public init(layout: RAMLayout? = nil, block: String? = nil, mostByteCount: UInt64 = StreamLimits.loadedByteCount) {
     wantedLayout = layout
     blockName = block
+    self.mostByteCount = mostByteCount
   }
 
   /// The guest's memory, whole once the stream has been read.
@@ -30,6 +33,10 @@ public struct RAMLoader: RAMVisitor {
     let chosen = wantedLayout?.block ?? blockName
     let name = if let chosen { chosen } else { try RAMLayout.usualBlock(of: machine) }
     guard block.name == name else { return }
+    guard block.byteCount <= mostByteCount else {
+      throw .cannotCarry(
+        device: name, reason: "a memory of \(block.byteCount) bytes, where at most \(mostByteCount) are loaded")
+    }
     let layout = if let wantedLayout { wantedLayout } else { try RAMLayout.usual(machine: machine, block: block) }
     destination = (layout, index, try layout.makeMemory())
     let pages = block.byteCount / UInt64(RAMPage.byteCount)
@@ -100,17 +107,19 @@ extension QEMUStream {
 
   /// Reads a stream with its guest's memory, into memory files of its own.
   public static func readWithMemory(
-    _ file: consuming FileDescriptor, layout: RAMLayout? = nil, block: String? = nil
+    _ file: consuming FileDescriptor, layout: RAMLayout? = nil, block: String? = nil,
+    mostByteCount: UInt64 = StreamLimits.loadedByteCount
   ) throws(QEMUStreamError) -> WithMemory {
-    var loader = RAMLoader(layout: layout, block: block)
+    var loader = RAMLoader(layout: layout, block: block, mostByteCount: mostByteCount)
     return try WithMemory(read(file, ram: &loader), loader)
   }
 
   /// Reads a stream that is in memory already, with its guest's memory.
   public static func readWithMemory(
-    _ bytes: [UInt8], layout: RAMLayout? = nil, block: String? = nil
+    _ bytes: [UInt8], layout: RAMLayout? = nil, block: String? = nil,
+    mostByteCount: UInt64 = StreamLimits.loadedByteCount
   ) throws(QEMUStreamError) -> WithMemory {
-    var loader = RAMLoader(layout: layout, block: block)
+    var loader = RAMLoader(layout: layout, block: block, mostByteCount: mostByteCount)
     return try WithMemory(read(bytes, ram: &loader), loader)
   }
 }

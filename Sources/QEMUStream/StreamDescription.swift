@@ -28,10 +28,14 @@ struct StreamDescription {
   }
 
   /// The content of a section, field by field; nil for a section that is not described.
-  func fields(of section: StreamSection) throws(QEMUStreamError) -> [StreamField]? {
+  ///
+  /// - Parameter budget: what all sections of the stream share.
+  func fields(
+    of section: StreamSection, within budget: inout DescriptionBudget
+  ) throws(QEMUStreamError) -> [StreamField]? {
     guard let content = devices[section.key] else { return nil }
     var cursor = FieldCursor(section.body, section: section.label, origin: section.bodyOffset)
-    try cursor.structure(content)
+    try cursor.structure(content, &budget)
     guard cursor.isAtEnd else {
       throw .contradictsDescription(cursor.place, reason: "\(cursor.remaining) bytes more")
     }
@@ -49,19 +53,24 @@ struct StreamDescription {
 
 extension FieldCursor {
   /// Reads what a description says of a device, a structure or a subsection: its fields, then its subsections.
-  fileprivate mutating func structure(_ content: JSON) throws(QEMUStreamError) {
-    for field in content["fields"]?.elements ?? [] { try described(field) }
+  fileprivate mutating func structure(_ content: JSON, _ budget: inout DescriptionBudget) throws(QEMUStreamError) {
+    for field in content["fields"]?.elements ?? [] { try described(field, &budget) }
     for part in content["subsections"]?.elements ?? [] {
       guard let expected = part["vmsd_name"]?.text else {
         throw .contradictsDescription(place, reason: "a subsection without a name")
       }
+      try visit(expected, &budget)
       try need(1, expected)
       guard continues(after: 0, with: StreamPart.subsection), !isAtEnd else {
         throw .contradictsDescription(place, reason: "no subsection \(expected.printable)")
       }
       _ = try beginSubsection(expected)
-      try group(expected) { (cursor) throws(QEMUStreamError) in try cursor.structure(part) }
+      try group(expected) { (cursor) throws(QEMUStreamError) in try cursor.structure(part, &budget) }
     }
+  }
+
+  private func visit(_ name: String, _ budget: inout DescriptionBudget) throws(QEMUStreamError) {
+    try budget.visit(nameByteCount: pathByteCount + name.utf8.count, at: place(name))
   }
 
   private mutating func beginSubsection(_ expected: String) throws(QEMUStreamError) {
@@ -73,29 +82,36 @@ extension FieldCursor {
     try integer(UInt32.self, expected + ".version")
   }
 
-  private mutating func described(_ field: JSON) throws(QEMUStreamError) {
+  private mutating func described(_ field: JSON, _ budget: inout DescriptionBudget) throws(QEMUStreamError) {
     guard let name = field["name"]?.text, let number = field["size"]?.integer, let size = Int(exactly: number),
       size >= 0
     else { throw .contradictsDescription(place, reason: "a field without name or size") }
     guard let count = field["array_len"]?.integer else {
       let index = field["index"]?.integer.map { "[\($0)]" } ?? ""
-      return try element(name + index, size, field)
+      return try element(name + index, size, field, &budget)
     }
+    try visit(name, &budget)
     guard count >= 0, count <= Int64(StreamLimits.bodyByteCount) else {
       throw .contradictsDescription(place(name), reason: "an array of \(count)")
     }
+    guard size > 0 || count == 0 else {
+      throw .contradictsDescription(place(name), reason: "an array of elements without a byte")
+    }
     if size == 1, field["struct"] == nil {
       try bytes(Int(count), name)
-    } else if size > 0 {
-      for index in 0..<Int(count) { try element("\(name)[\(index)]", size, field) }
+    } else {
+      for index in 0..<Int(count) { try element("\(name)[\(index)]", size, field, &budget) }
     }
   }
 
-  private mutating func element(_ name: String, _ size: Int, _ field: JSON) throws(QEMUStreamError) {
+  private mutating func element(
+    _ name: String, _ size: Int, _ field: JSON, _ budget: inout DescriptionBudget
+  ) throws(QEMUStreamError) {
+    try visit(name, &budget)
     try need(size, name)
     let end = position + size
     if let content = field["struct"] {
-      try group(name) { (cursor) throws(QEMUStreamError) in try cursor.structure(content) }
+      try group(name) { (cursor) throws(QEMUStreamError) in try cursor.structure(content, &budget) }
       guard position == end else {
         throw .contradictsDescription(place(name), reason: "a structure that is not \(size) bytes long")
       }

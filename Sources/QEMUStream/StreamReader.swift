@@ -34,7 +34,7 @@ struct StreamReader: ~Copyable {
     while try readPart(&ram) {}
     if ramID != nil { try ram.end() }
     let description = try readDescription()
-    try describe(description)
+    try sections.describe(by: description)
     return QEMUStream(
       machine: machine, configuration: configuration, blocks: blocks, sections: sections, pages: pages,
       byteCount: input.offset, head: head, ramID: ramID, description: description)
@@ -286,28 +286,5 @@ struct StreamReader: ~Copyable {
     let text = try input.bytes(Int(length), "text")
     guard try input.isAtEnd() else { throw .trailingBytes(input.place()) }
     return try StreamDescription(text, offset: start)
-  }
-
-  /// Proves the sections against the description and gives them their fields.
-  private mutating func describe(_ description: StreamDescription?) throws(QEMUStreamError) {
-    if let description {
-      let keys = Set(sections.map(\.key))
-      if let stray = description.devices.keys.first(where: { !keys.contains($0) }) {
-        let place = StreamPlace(section: stray.name, offset: description.offset)
-        throw .contradictsDescription(place, reason: "the section is not there")
-      }
-    }
-    for (index, section) in sections.enumerated() {
-      let described = try description?.fields(of: section)
-      if described == nil, description != nil, section.kind == .full {
-        let place = StreamPlace(section: section.label, offset: section.offset)
-        throw .contradictsDescription(place, reason: "it does not have the section")
-      }
-      let data = [
-        StreamField(
-          name: "data", offset: section.bodyOffset, byteCount: section.body.count, value: .bytes(section.body))
-      ]
-      sections[index].fields = try VirtioSection.fields(of: section) ?? described ?? data
-    }
   }
 }

@@ -2,11 +2,12 @@ import Balloon
 import DeviceState
 import GuestRAM
 import LinuxIO
-import QEMUStream
 import Testing
 import VirtioBlk
 import VirtioCore
 import VirtioNet
+
+@testable import QEMUStream
 
 /// Our devices on the rings of a machine of QEMU.
 @Suite("Taking QEMU's devices over and giving them back") struct CarryTests {
@@ -102,8 +103,13 @@ import VirtioNet
   private func export(
     _ fixture: Fixture, _ whole: QEMUStream.WithMemory, _ snapshot: Snapshot, notifies: Bool = false
   ) throws -> [UInt8] {
+    try export(try fixture.bytes, whole, snapshot, notifies: notifies)
+  }
+
+  private func export(
+    _ bytes: [UInt8], _ whole: QEMUStream.WithMemory, _ snapshot: Snapshot, notifies: Bool = false
+  ) throws -> [UInt8] {
     let template = try MemoryFile.create(name: "template", byteCount: 0, isResizable: true)
-    let bytes = try fixture.bytes
     try template.writeAll(bytes, at: 0)
     let output = try MemoryFile.create(name: "output", byteCount: 0, isResizable: true)
     var options = ExportOptions()
@@ -136,6 +142,65 @@ import VirtioNet
     let stream = try QEMUStream.read(try export(.parked, parked, repaired))
     #expect(try stream.device(.block).number("requests[0].follows") == 0)
     #expect(try stream.device(.block).section.body.count < parked.stream.device(.block).section.body.count)
+  }
+
+  @Test("5.1.6.5.2: addresses that a driver has set since come before the VLANs, where the template has none")
+  func addresses() throws {
+    let whole = try Fixture.q35.read()
+    let before = try whole.stream.device(.net)
+    try #require(before.number("macCount") == 0)
+    let table: [UInt64] = [0x5254_0000_0001, 0x0100_5E00_00FB]
+    var snapshot = Snapshot()
+    for section in try whole.stream.importState(memory: whole.memory).sections where section.instance == before.path {
+      guard section.name == NetState.section else {
+        try snapshot.add(section)
+        continue
+      }
+      let tree = try StateTree(decoding: section.payload)
+        .replacing("filter.unicast", with: .array([.unsigned(table[0])]))
+        .replacing("filter.multicast", with: .array([.unsigned(table[1])]))
+      let payload = try tree.payload()
+      try snapshot.add(
+        SnapshotSection(name: section.name, instance: section.instance, version: section.version, payload: payload))
+    }
+    let after = try QEMUStream.read(try export(.q35, whole, snapshot)).device(.net)
+    #expect(after.bytes("macTable") == [0x52, 0x54, 0, 0, 0, 1, 1, 0, 0x5E, 0, 0, 0xFB])
+    #expect(after.bytes("vlans") == before.bytes("vlans"))
+    #expect(after.section.body.count == before.section.body.count + 12)
+  }
+
+  /// The stream with the driver's disk as it is after the driver has turned MSI-X off.
+  private func withoutVectors(_ bytes: [UInt8]) throws -> [UInt8] {
+    let field = try #require(try QEMUStream.read(bytes).device(.block).field("pci.config"))
+    let start = Int(field.offset)
+    var capability = start + Int(bytes[start + 0x34])
+    while bytes[capability] != 0x11 { capability = start + Int(bytes[capability + 1]) }
+    var changed = bytes
+    changed[capability + 3] &= 0x7F
+    return changed
+  }
+
+  @Test("4.1.5.1.2: a driver that has MSI-X off cannot be told over it, and is not told in vain")
+  func vectorsOff() throws {
+    let bytes = try withoutVectors(try Fixture.q35.bytes)
+    let whole = try QEMUStream.readWithMemory(bytes)
+    let snapshot = try serve(BlockDevice(try disk()), whole, .block)
+    let error = try #require(throws: QEMUStreamError.self) {
+      try export(bytes, whole, snapshot, notifies: true)
+    }
+    #expect(error.description.contains("without MSI-X"))
+    let disk = try QEMUStream.read(try export(bytes, whole, snapshot)).device(.block)
+    #expect(disk.number("queues[0].lastAvailable") == 3)
+  }
+
+  @Test("5.2.4: a capacity that the caller names wins over what the driver was told")
+  func capacity() throws {
+    let whole = try Fixture.q35.read()
+    let path = try whole.stream.device(.block).path
+    var options = ImportOptions()
+    options.capacities[path] = 12_345
+    let snapshot = try whole.stream.importState(memory: whole.memory, options: options)
+    #expect(try snapshot.read(BlockState.self, instance: path).capacitySectors == 12_345)
   }
 
   @Test("What QEMU could not go on from is refused by name, before anything is written")

@@ -1,3 +1,4 @@
+import GuestRAM
 import QEMUStream
 import Testing
 
@@ -47,6 +48,17 @@ func refusal(_ bytes: [UInt8]) throws -> QEMUStreamError {
     stream.memory(pages: 130) { $0.zeroPage(0, block: "microvm.ram") }
     stream.end()
     #expect(try refusal(stream.bytes) == .missingPages(block: "microvm.ram", count: 129))
+  }
+
+  @Test("Memory longer than the caller wants is refused by its header, and more is loaded where it is wanted")
+  func longMemory() throws {
+    var huge = SyntheticStream()
+    huge.memory(pages: 15 << 30) { _ in }
+    let wanted = try refusal(huge.bytes).description
+    #expect(wanted.contains("a memory of 65970697666560 bytes, where at most 1099511627776 are loaded"))
+    let small = SyntheticStream.small.bytes
+    #expect(throws: QEMUStreamError.self) { try QEMUStream.readWithMemory(small, mostByteCount: 3 * 4096 - 1) }
+    #expect(try QEMUStream.readWithMemory(small, mostByteCount: 3 * 4096).memory.byteCount == 3 * 4096)
   }
 
   @Test("A length or count that cannot be is refused before anything is made room for")
@@ -120,6 +132,76 @@ func refusal(_ bytes: [UInt8]) throws -> QEMUStreamError {
     deep.put32(UInt32(text.utf8.count))
     deep.bytes += Array(text.utf8)
     #expect(try refusal(deep.bytes).description.contains("nested too deep"))
+  }
+
+  /// A field that holds so many others of size 0 in each of so many elements of a byte each.
+  private func hollow(elements: Int, inner: String, name: String = "hollow") -> String {
+    """
+    {"name": "\(name)", "type": "struct", "size": 1, "array_len": \(elements), "struct": {"fields": [
+      \(inner), {"name": "byte", "type": "uint8", "size": 1}
+    ]}}
+    """
+  }
+
+  /// A structure of size 0 that holds `count` structures of size 0.
+  private func empty(_ count: Int) -> String {
+    let inner = "{\"name\": \"e\", \"type\": \"struct\", \"size\": 0, \"struct\": {\"fields\": []}}"
+    let list = Array(repeating: inner, count: count).joined(separator: ", ")
+    return "{\"name\": \"e\", \"type\": \"struct\", \"size\": 0, \"struct\": {\"fields\": [\(list)]}}"
+  }
+
+  @Test("A description that asks for more looks than a stream may cost is refused, though it finds few fields or none")
+  func visits() throws {
+    var stream = SyntheticStream()
+    let body = [UInt8](repeating: 1, count: 4096)
+    stream.section("clock", fields: hollow(elements: 4096, inner: empty(1000)), body)
+    stream.end()
+    let error = try refusal(stream.bytes)
+    guard case .beyondLimit(let place, let value, let limit) = error else {
+      Issue.record(error)
+      return
+    }
+    #expect(place.section == "clock" && place.field.hasPrefix("hollow[1045]"))
+    #expect(limit == UInt64(StreamLimits.descriptionVisitCount) && value == limit + 1)
+  }
+
+  @Test("Looks count for the whole stream and not for each section")
+  func visitsTogether() throws {
+    let body = [UInt8](repeating: 1, count: 512)
+    func stream(sections: Int) -> [UInt8] {
+      var stream = SyntheticStream()
+      for index in 0..<sections {
+        stream.section("clock\(index)", fields: hollow(elements: 512, inner: empty(1000)), body)
+      }
+      stream.end()
+      return stream.bytes
+    }
+    #expect(try QEMUStream.read(stream(sections: 2)).sections.count == 2)
+    #expect(try refusal(stream(sections: 3)).description.contains("section clock2, field hollow["))
+  }
+
+  @Test("Names that a description repeats in each element are counted by their length")
+  func names() throws {
+    var stream = SyntheticStream()
+    let body = [UInt8](repeating: 1, count: 1024)
+    let name = String(repeating: "n", count: 100_000)
+    stream.section("clock", fields: hollow(elements: 1024, inner: empty(0), name: name), body)
+    stream.end()
+    #expect(try refusal(stream.bytes).description.contains("where at most \(StreamLimits.descriptionNameByteCount)"))
+  }
+
+  @Test("An array of elements without a byte is refused, unless it is empty")
+  func hollowArrays() throws {
+    func stream(count: Int) -> [UInt8] {
+      var stream = SyntheticStream()
+      let fields = "{\"name\": \"x\", \"type\": \"y\", \"size\": 0, \"array_len\": \(count)}"
+      stream.section("clock", fields: fields, [])
+      stream.end()
+      return stream.bytes
+    }
+    #expect(try refusal(stream(count: 1)).description.contains("field x, byte"))
+    #expect(try refusal(stream(count: 1)).description.contains("elements without a byte"))
+    #expect(try QEMUStream.read(stream(count: 0)).sections.count == 1)
   }
 
   @Test("A virtio section with something unknown in it is refused by name")
