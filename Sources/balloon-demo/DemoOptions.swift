@@ -13,33 +13,6 @@ struct DemoOptions: Command {
     case pressure
   }
 
-  /// The memory that the guest is to keep.
-  enum Target: Equatable, OptionValue {
-    case size(ByteCount)
-    /// As little as its own statistics allow.
-    case auto
-
-    static var placeholder: String { "SIZE|auto" }
-    static var expectation: String { "\(ByteCount.expectation), or auto" }
-
-    init?(optionText: String) {
-      if optionText == "auto" {
-        self = .auto
-      } else if let size = ByteCount(optionText: optionText) {
-        self = .size(size)
-      } else {
-        return nil
-      }
-    }
-
-    var optionText: String {
-      switch self {
-      case .size(let size): size.optionText
-      case .auto: "auto"
-      }
-    }
-  }
-
   static let name = "balloon-demo"
   static let summary =
     "Moves a guest between processes: as it is, with free page hints, shrunk by a balloon, with both, and with its memory."
@@ -64,7 +37,8 @@ struct DemoOptions: Command {
     Example("--target 512M --report moves.html", "Plots of what happened, in one page."),
   ]
 
-  var target = Target.size(.mebibytes(512))
+  /// The memory that the guest is to keep; `auto` for as little as its own statistics allow.
+  var target = SizeOrAuto.size(.mebibytes(512))
   var keepAvailable: ByteCount?
   var memory: ByteCount?
   var workload: WorkloadKind?

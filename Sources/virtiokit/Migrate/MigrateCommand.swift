@@ -35,7 +35,8 @@ struct MigrateCommand: Command {
   var to: String?
   var receive: String?
   var forecasts = false
-  var balloon: BalloonWish?
+  /// How much memory the guest is to keep while it is moved; `auto` for what it needs by its own statistics.
+  var balloon: SizeOrAuto?
   var downtimeLimit = Duration.milliseconds(300)
   var bandwidth: ByteCount?
   var switchoverBandwidth: ByteCount?
@@ -152,31 +153,4 @@ struct MigrateCommand: Command {
       switchoverBytesPerSecond: switchoverBandwidth?.bytes, slowsDown: slowsDown, stopsAnyway: stopsAnyway,
       compresses: compresses, forecasts: true, verifies: verifies)
   }
-}
-
-/// How much memory a guest is to keep while it is moved.
-enum BalloonWish: Equatable, OptionValue {
-  case size(ByteCount)
-  /// What it needs by its own statistics.
-  case auto
-
-  init?(optionText: String) {
-    if optionText == "auto" {
-      self = .auto
-    } else if let size = ByteCount(optionText: optionText) {
-      self = .size(size)
-    } else {
-      return nil
-    }
-  }
-
-  var optionText: String {
-    switch self {
-    case .auto: "auto"
-    case .size(let size): size.optionText
-    }
-  }
-
-  static var placeholder: String { "SIZE|auto" }
-  static var expectation: String { "auto, or \(ByteCount.expectation)" }
 }
