@@ -10,7 +10,8 @@ extension Source where Link: ~Copyable {
   /// - Parameters:
   ///   - notes: what the destination has to agree to before the first page is sent.
   ///   - cancellation: calls the move off until the guest is given away: at any moment if it is the connection's too,
-  ///     otherwise before the next pages are looked at or the peer's next word.
+  ///     otherwise before the next pages are looked at or the peer's next word. After that it cannot happen any more
+  ///     (`Cancellation.expire`), whoever else shares it.
   ///   - permit: says when the guest may be stopped; nil for as soon as it can be.
   ///   - events: told what is expected of the move, and what becomes of it.
   ///   - recovering: gives another connection to the same destination for one that has broken after the guest was given
