@@ -9,9 +9,6 @@ extension NetDevice {
     var report = HashReport.none
   }
 
-  /// The key for steering that the driver has left to the device; any would do.
-  private static let automaticHash = FlowHash(key: (0..<40).map { UInt8(truncatingIfNeeded: 0x6D &* ($0 + 1)) })
-
   mutating func setSteering(_ new: ReceiveSteering) {
     steering = new
     driversHash = new.types == 0 ? nil : FlowHash(key: new.key)
@@ -30,6 +27,14 @@ extension NetDevice {
   /// Several queues share one port, which leaves it to the device which flow goes where.
   private var isSteeringAutomatic: Bool {
     settings.pairCount > 1 && ports.count == 1
+  }
+
+  /// Looks at what the driver has sent, for where its answers go.
+  mutating func noteFlows(_ lane: Lane) {
+    guard isSteeringAutomatic, !steering.isChosenByDriver else { return }
+    for index in 0..<lane.outgoing.count {
+      flows.note(lane.outgoing.bytes, lane.outgoing.frame(index), pair: lane.pair)
+    }
   }
 
   /// The queue for all packets of a lane while none has to be looked at.
@@ -51,8 +56,7 @@ extension NetDevice {
     if steering.isChosenByDriver {
       placement.queue = 2 * steering.pair(for: hash)
     } else if isSteeringAutomatic {
-      let flow = headers.flatMap { Self.automaticHash.hash(lane.incoming.bytes, $0, types: .all) }
-      placement.queue = 2 * Int((flow?.value ?? 0) % UInt32(settings.pairCount))
+      placement.queue = 2 * flows.pair(lane.incoming.bytes, headers, of: settings.pairCount)
     }
     return placement
   }

@@ -23,6 +23,7 @@ extension NetDevice {
       // The driver's next packets wait in its own memory.
       guard lane.isSent, try collect(&lane.outgoing, &queues[index]) else { return }
       names.look(at: lane.outgoing)
+      noteFlows(lane)
     }
   }
 

@@ -26,6 +26,7 @@ public struct NetDevice: ~Copyable, VirtioDevice {
   var filter = ReceiveFilter()
   var steering = ReceiveSteering()
   var coalescing = Coalescing()
+  var flows = FlowMemory()
   let lanes: [Lane]
   /// The hash with the driver's key; nil while it has given none.
   var driversHash: FlowHash?
@@ -122,6 +123,7 @@ public struct NetDevice: ~Copyable, VirtioDevice {
     steering = ReceiveSteering()
     driversHash = nil
     coalescing = Coalescing()
+    flows.forget()
     fields.address = options.address
     fields.asksToAnnounce = false
     owesAnnouncement = false

@@ -106,6 +106,24 @@ struct NetSteeringTests {
     for number in 0..<8 { #expect(try pair(of: flow(number), port, &bench) == 0) }
   }
 
+  @Test("5.1.6.5.6: answers to what was sent on a pair come on that pair, while the driver uses it")
+  func answers() throws {
+    let port = ScriptedPort()
+    var bench = try bench(port, offering: 64)
+    #expect(try bench.command([4, 0, 4, 0], queue: Self.control) == 0)
+    for (number, sender) in [3, 0, 2, 1, 1, 3, 2, 0, 0, 1, 2, 3].enumerated() {
+      var answer = TestFrame.ip4(.udp)
+      answer.ports = big(UInt16(1024 + number)) + [0, 53]
+      var question = answer
+      (question.source, question.target) = (answer.target, answer.source)
+      question.ports = Array(answer.ports.suffix(2) + answer.ports.prefix(2))
+      try bench.transmit(plainHeader + question.complete, queue: 2 * sender + 1)
+      #expect(try pair(of: packet(answer), port, &bench) == sender)
+    }
+    #expect(try bench.command([4, 0, 1, 0], queue: Self.control) == 0)
+    for number in 0..<8 { #expect(try pair(of: flow(number), port, &bench) == 0) }
+  }
+
   @Test("5.1.6.5.6.2: while a queue is being reset, its flows go to another, and none is lost")
   func automaticReset() throws {
     let port = ScriptedPort()
