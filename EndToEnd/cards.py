@@ -14,7 +14,9 @@ def commands(*lines):
 
 def make_bridge():
     """What the TAP devices of all places hang on, and the host."""
-    commands("ip link add bridge type bridge forward_delay 0 stp_state 0", f"ip addr add {HOST}/24 dev bridge", "ip link set bridge up")
+    # Without an address of its own it has one of its devices', and another once that has gone.
+    commands("ip link add bridge address 02:00:00:00:00:01 type bridge forward_delay 0 stp_state 0",
+             f"ip addr add {HOST}/24 dev bridge", "ip link set bridge up")
 
 
 def add_tap(name):
@@ -53,6 +55,10 @@ class Talk(threading.Thread):
 
 
 class Giver(Talk):
+    def __init__(self, port, interval=0.02):
+        self.interval = interval
+        super().__init__(port)
+
     def carry(self):
         content = random.Random(1).randbytes(4 * MIB)
         while not self.stopped.is_set():
@@ -60,7 +66,7 @@ class Giver(Talk):
             data = content[at:at + 65536]
             self.peer.sendall(data)
             self.note(data)
-            time.sleep(0.02)
+            time.sleep(self.interval)
 
 
 class Taker(Talk):
@@ -70,7 +76,7 @@ class Taker(Talk):
 
 
 class Packets(threading.Thread):
-    """Numbered packets, one in ten milliseconds. The guest answers each with a number of its own and the one that it answers,
+    """Numbered packets, one in twenty milliseconds. The guest answers each with a number of its own and the one that it answers,
     so that the numbers tell which way a packet was lost that has no answer."""
 
     def __init__(self, port):
@@ -93,7 +99,7 @@ class Packets(threading.Thread):
         while True:
             self.sent += 1
             self.socket.sendto(b"%d\n" % self.sent, guest)
-            time.sleep(0.01)
+            time.sleep(0.02)
 
     def note(self, text):
         own, ours = (int(word) for word in text.split())
@@ -104,11 +110,14 @@ class Packets(threading.Thread):
     def answered(self, number):
         return bool(self.answers) and self.answers[-1][1] > number
 
+    def check(self):
+        if self.wrong:
+            raise Failure(f"a packet came twice, or late: {self.wrong}")
+
     def lost(self, start, end):
         """How many did not come to the guest, and how many not from it, of those sent after `start` and up to `end`; and the
         longest time without any. Some before and some later must have been answered."""
-        if self.wrong:
-            raise Failure(f"a packet came twice, or late: {self.wrong}")
+        self.check()
         before = [answer for answer in self.answers if answer[1] <= start][-1]
         within = [answer for answer in self.answers if start < answer[1] <= end]
         after = next(answer for answer in self.answers if answer[1] > end)
@@ -118,12 +127,13 @@ class Packets(threading.Thread):
 
 
 class Announcements:
-    """What comes from a TAP device to tell where a guest is now, in RARP."""
+    """What tells the host where a guest is now, in RARP."""
 
-    def __init__(self, tap):
+    def __init__(self):
         kind = 0x8035
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind))
-        self.socket.bind((tap, kind))
+        # A bridge's ports keep nothing of what it takes from them.
+        self.socket.bind(("bridge", kind))
         self.socket.setblocking(False)
 
     def count(self):

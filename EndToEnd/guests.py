@@ -65,7 +65,7 @@ class Machine:
 
     def __init__(self, folder, name):
         self.folder, self.path = folder, os.path.join(folder, name)
-        self.processes, self.backend = [], None
+        self.processes, self.backends = [], []
 
     def boot(self, kernel, options, incoming=None, memory_file=None):
         """Starts QEMU with the kernel of a folder. `options`: what a device takes of them."""
@@ -89,11 +89,11 @@ class Machine:
         self.processes.append(process)
         return process
 
-    def serve(self, command, **names):
-        """Starts a back-end, in whose command @SOCKET@, @CONTROL@ and `names` are filled in."""
-        self.socket = self.path + ".socket"
-        names = {"SOCKET": self.socket, "CONTROL": self.path + ".control", **names}
-        self.backend = self.run([re.sub("@([A-Z]+)@", lambda found: names[found[1]], word) for word in shlex.split(command)])
+    def serve(self, command, device="", **names):
+        """Starts a back-end, in whose command @SOCKET@, @CONTROL@ and `names` are filled in. `device` tells several apart."""
+        self.socket, self.control = self.path + device + ".socket", self.path + device + ".control"
+        names = {"SOCKET": self.socket, "CONTROL": self.control, **names}
+        self.backends.append(self.run([re.sub("@([A-Z]+)@", lambda found: names[found[1]], word) for word in shlex.split(command)]))
         wait(10, "the back-end's socket", lambda: os.path.exists(self.socket))
 
     def console(self):
@@ -110,18 +110,18 @@ class Machine:
         done = self.said(r"round (\d+)")
         return int(done[-1]) if done else -1
 
-    def end_backend(self):
-        if not self.backend:
-            return
-        self.backend.send_signal(signal.SIGTERM)
-        if status := self.backend.wait(20):
-            raise Failure(f"the back-end ended with status {status}")
+    def end_backends(self):
+        for backend in self.backends:
+            backend.send_signal(signal.SIGTERM)
+        for backend in self.backends:
+            if status := backend.wait(20):
+                raise Failure(f"a back-end ended with status {status}")
 
     def leave(self):
         """What migrated away must not be needed any more."""
         self.monitor("quit")
         self.qemu.wait(20)
-        self.end_backend()
+        self.end_backends()
 
     def say_stop(self):
         """Until it was heard: a serial console may lose what comes while the guest is busy."""
