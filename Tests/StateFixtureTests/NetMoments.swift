@@ -40,7 +40,7 @@ enum NetMoments {
     .netControlVLAN, .netControlMACAddress, .netGuestAnnounce,
   ]
 
-  static let all = made + ["net-uml-load"].map { moment($0, nil) }
+  static let all = made + ["net-uml-load", "net-qemu-load"].map { moment($0, nil) }
 
   private static let made: [Moment] = [
     moment("net-started") { _ in },
