@@ -197,6 +197,19 @@ import Testing
     #expect(outcome.taken != nil && !destination.state.value.calls.contains("cont"))
   }
 
+  @Test(
+    "a guest that may have been announced elsewhere is announced here when it runs on, and runs on if it cannot be",
+    arguments: [FakeQemu.Fault(), .cannotAnnounce])
+  func announced(fault: FakeQemu.Fault) throws {
+    let (source, destination) = (try FakeQemu(waits: false, fault), try FakeQemu(waits: true, .refusesState))
+    _ = try fill(source)
+    let outcome = try move(source, destination)
+    #expect("\(try #require(outcome.given))".contains("the guest runs on here"))
+    #expect(source.state.value.status == "running")
+    let calls = source.state.value.calls
+    #expect(try #require(calls.firstIndex(of: "cont")) < #require(calls.firstIndex(of: "announce-self")))
+  }
+
   @Test("a guest whose devices cannot be saved runs on, and the destination waits for another")
   func notSaved() throws {
     let (source, destination) = (try FakeQemu(waits: false, .failsToSave), try FakeQemu(waits: true))
@@ -205,6 +218,7 @@ import Testing
     #expect((outcome.given as? MoveFailure)?.exitStatus == 1)
     #expect(source.state.value.status == "running" && destination.state.value.status == "inmigrate")
     #expect(source.state.value.leftMemoryOut == [true] && !source.state.value.ignoresSharedMemory)
+    #expect(!source.state.value.calls.contains("announce-self"), "nobody else can have announced it")
     // What had come of the guest is gone.
     #expect(try FileDescriptor.open(destination.memoryPath).status.allocatedByteCount == 0)
   }

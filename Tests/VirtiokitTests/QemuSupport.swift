@@ -106,6 +106,7 @@ final class FakeQemu: Sendable {
     static let isNoFile = Fault(rawValue: 8)
     static let stubbornBalloon = Fault(rawValue: 16)
     static let doesNotRun = Fault(rawValue: 32)
+    static let cannotAnnounce = Fault(rawValue: 64)
   }
 
   let server: ScriptedQmp
@@ -181,6 +182,11 @@ final class FakeQemu: Sendable {
       if fault.contains(.doesNotRun) { return [request.error("a disk is in use")] }
       state.status = "running"
       return [request.answer()]
+    case "announce-self":
+      // It takes all of them, and nothing else.
+      let figures = ["initial", "max", "rounds", "step"].map { request.arguments[$0]?.number }
+      let isRight = figures.allSatisfy { $0 != nil } && !fault.contains(.cannotAnnounce)
+      return [isRight ? request.answer() : request.error("The command announce-self has not been found")]
     case "query-migrate-capabilities":
       let capability = JSON.object([
         ("capability", .text("x-ignore-shared")), ("state", .bool(state.ignoresSharedMemory)),

@@ -19,6 +19,8 @@ struct QemuGuest: LiveGuest {
   private let machine: QemuMachine
   private let orders: QemuState.Orders
   private var throttle: QemuThrottle?
+  /// Whether a destination may have loaded it, which its QEMU then announces to the network.
+  private var wasSaved = false
 
   /// - Parameter orders: what the destination is to do with the guest.
   init(_ machine: QemuMachine, memory: GuestMemory, orders: QemuState.Orders) {
@@ -40,7 +42,9 @@ struct QemuGuest: LiveGuest {
     do {
       if let failureToResume { throw failureToResume }
       try machine.stop()
-      return try QemuState(orders: orders, stream: try machine.saveState()).encoded()
+      let state = try machine.saveState()
+      wasSaved = true
+      return try QemuState(orders: orders, stream: state).encoded()
     } catch {
       throw .guest("the guest cannot be saved: \(error)")
     }
@@ -60,6 +64,17 @@ struct QemuGuest: LiveGuest {
       }
     }
     failureToResume = failure
+    if wasSaved, orders.runs, failure == nil { announce() }
+  }
+
+  /// The network is told that the guest is here, whatever another place has told it.
+  private func announce() {
+    do throws(QmpError) {
+      try machine.announce()
+    } catch {
+      // It runs all the same, and is found again with the first packet that it sends.
+      Terminal.complain("QEMU does not tell the network that the guest is still here: \(error)")
+    }
   }
 
   mutating func slowDown(to share: Double) {
