@@ -132,6 +132,17 @@ import Testing
     }
   }
 
+  @Test("A snapshot that QEMU takes while the guest runs (background-snapshot) leaves the memory's section open")
+  func openMemory() throws {
+    var stream = SyntheticStream()
+    stream.memory(pages: 1) { $0.wholePage(0, block: "microvm.ram", fill: 3) }
+    // No part is the last.
+    stream.bytes[78] = 2
+    stream.end()
+    let whole = try QEMUStream.readWithMemory(stream.bytes)
+    #expect(try whole.memory.read(UInt8.self, at: GuestAddress(0)) == 3)
+  }
+
   @Test("QEMU 10: the announcement that the guest moves is passed over")
   func switchover() throws {
     var stream = SyntheticStream()
