@@ -2,7 +2,7 @@
 driver would write, and nothing else, so that its memory stays small and its rings are where they are said to be."""
 import os, struct, subprocess
 
-from guests import Failure, Monitor, connected, wait
+from guests import QEMU, Failure, Monitor, connected, wait
 
 BLOCK, NET, BALLOON = 2, 1, 5
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK = 1, 2, 4, 8
@@ -23,7 +23,7 @@ class Guest:
             machine += ",x-option-roms=off,pit=off,pic=off,rtc=off,isa-serial=off"
             options = ["-global", "virtio-mmio.force-legacy=false", *options]
         command = [
-            "qemu-system-x86_64", "-machine", machine + ",accel=tcg", "-m", "1M", "-nodefaults", "-no-user-config",
+            *QEMU, "-machine", machine + ",accel=tcg", "-m", "1M", "-nodefaults", "-no-user-config",
             "-display", "none", "-vga", "none", "-bios", self.path + ".rom",
             "-qmp", f"unix:{self.path}.qmp,server=on,wait=off", "-qtest", f"unix:{self.path}.qtest,server=on,wait=off",
             "-qtest-log", "none", *options]
@@ -64,10 +64,14 @@ class Guest:
         self(f"outl 0xcf8 {0x80000000 | slot << 11 | register:#x}")
         self(f"outl 0xcfc {value:#x}")
 
-    def save(self, path):
+    def knows(self, capability):
+        return any(known["capability"] == capability for known in self.monitor("query-migrate-capabilities"))
+
+    def save(self, path, capabilities=()):
         """The machine, stopped, in a file."""
         self.monitor("stop")
-        self.monitor("migrate", uri=f"exec:cat > {path}")
+        self.monitor("migrate-set-capabilities", capabilities=[{"capability": name, "state": True} for name in capabilities])
+        self.monitor("migrate", uri=f"file:{path}" if "mapped-ram" in capabilities else f"exec:cat > {path}")
         status = lambda: self.monitor("query-migrate").get("status")
         wait(30, "the stream", lambda: status() in ("completed", "failed"))
         if status() != "completed":
@@ -112,8 +116,7 @@ class Device:
                     self.multiplier = guest.config(slot, at + 16)
             elif identity == 0x11:
                 self.vectors = [window + 0x80000 + 16 * n for n in range((guest.config(slot, at + 2) & 0x7FF) + 1)]
-                for n, entry in enumerate(self.vectors):
-                    guest.write(entry, struct.pack("<QII", 0xFEE00000, 0x40 + n, 0))
+                self.set_interrupts(0x40)
                 guest.set_config(slot, at & ~3, guest.config(slot, at) & 0x7FFFFFFF | 0x80000000)
             at = guest.config(slot, at + 1) & 0xFF
         return window + self.place[1]
@@ -166,6 +169,11 @@ class Device:
                 guest.set("l", base + register + 4, 0)
             guest.set("l", base + 0x44, 1)
         guest.set("l", base + 0x70, 15)
+
+    def set_interrupts(self, first):
+        """Over PCI: the processor's interrupt of the first vector, whom the others' follow."""
+        for n, entry in enumerate(self.vectors):
+            self.guest.write(entry, struct.pack("<QII", 0xFEE00000, first + n, 0))
 
     def kick(self, index):
         if self.guest.is_mmio:

@@ -3,6 +3,8 @@ import glob, json, os, re, shlex, shutil, signal, socket, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MIB = 1 << 20
+# Another QEMU than the one installed, with options if need be.
+QEMU = shlex.split(os.environ.get("QEMU", "qemu-system-x86_64"))
 # No multiple of 256 KiB, on purpose. Before QEMU 9.0 the migration of a guest on an emulated processor loses dirty pages
 # where memory can be scanned in whole words of the dirty bitmap, with any device; an odd size avoids that path.
 MEMORY = "196616K"
@@ -73,7 +75,7 @@ class Machine:
         os.mkfifo(self.path + ".keys")
         self.keys = open(self.path + ".keys", "r+b", buffering=0)
         command = [
-            "qemu-system-x86_64", "-machine", "q35,accel=tcg,memory-backend=ram", "-cpu", "max", "-smp", "1", "-m", MEMORY,
+            *QEMU, "-machine", "q35,accel=tcg,memory-backend=ram", "-cpu", "max", "-smp", "1", "-m", MEMORY,
             "-object", f"memory-backend-{backend},id=ram,size={MEMORY},share=on", "-nodefaults", "-no-user-config",
             "-display", "none", "-no-reboot", "-serial", "stdio", "-qmp", f"unix:{self.path}.qmp,server=on,wait=off",
             "-kernel", glob.glob(kernel + "/boot/vmlinuz-*")[0], "-initrd", os.path.join(self.folder, "initrd"),
@@ -156,7 +158,7 @@ def needed(programs):
     """The folder of the guest's kernel; ends the check where something is missing. `programs`: each with its package."""
     name = os.path.basename(sys.argv[0])
     os.environ["PATH"] += ":/usr/sbin:/sbin"
-    for program, package in (("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("cpio", "cpio"), ("depmod", "kmod"), *programs):
+    for program, package in ((QEMU[0], "qemu-system-x86"), ("busybox", "busybox-static"), ("cpio", "cpio"), ("depmod", "kmod"), *programs):
         if not shutil.which(program):
             print(f"{name}: needs {program}: apt-get install {package}", file=sys.stderr)
             sys.exit(77)
@@ -165,6 +167,22 @@ def needed(programs):
         print(f"{name}: needs Debian's kernel", file=sys.stderr)
         sys.exit(77)
     return fetched.stdout.strip()
+
+
+def choose_qemu(parser):
+    """The options of a check that takes --qemu and --newer-qemu, which choose the QEMU of all its machines."""
+    parser.add_argument("--qemu", metavar="COMMAND", help="starts another QEMU than the environment's QEMU or qemu-system-x86_64")
+    parser.add_argument("--newer-qemu", action="store_true", help="takes the QEMU that EndToEnd/fetch-qemu fetches")
+    options = parser.parse_args()
+    if options.newer_qemu:
+        fetched = subprocess.run([os.path.join(HERE, "fetch-qemu")], stdout=subprocess.PIPE, text=True)
+        if fetched.returncode:
+            print(f"{parser.prog}: needs a newer QEMU from Debian's mirror", file=sys.stderr)
+            sys.exit(77)
+        options.qemu = shlex.quote(fetched.stdout.strip())
+    if options.qemu:
+        QEMU[:] = shlex.split(options.qemu)
+    return options
 
 
 def make_initrd(kernel, folder, *options):

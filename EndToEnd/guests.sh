@@ -59,7 +59,7 @@ start_uml() {
 start_qemu() {
   local initrd=$1
   shift
-  start_guest qemu-system-x86_64 -machine q35,accel=tcg,memory-backend=ram -cpu max -smp 2 -m 192M \
+  start_guest ${QEMU:-qemu-system-x86_64} -machine q35,accel=tcg,memory-backend=ram -cpu max -smp 2 -m 192M \
     -object memory-backend-memfd,id=ram,size=192M,share=on -nodefaults -no-user-config -display none -no-reboot \
     -serial stdio -kernel "$kernel"/boot/vmlinuz-* -initrd "$initrd" -append "console=ttyS0 panic=-1 quiet${append:+ $append}" "$@"
 }

@@ -43,7 +43,7 @@ func carryAll(_ path: String, _ output: String, _ more: [String], isQuiet: Bool)
   var images = more.dropFirst(hasBlock ? 2 : 0)
   for device in whole.stream.virtioDevices {
     switch device.model {
-    case .block:
+    case .block, .vhostUserBlock:
       var options = BlockOptions()
       if let queues = device.section.fields.first(where: { $0.name == "queueCount" }),
         case .unsigned(let count) = queues.value
@@ -54,7 +54,7 @@ func carryAll(_ path: String, _ output: String, _ more: [String], isQuiet: Bool)
       try carry(BlockDevice(store, options), device.path, whole.memory, &snapshot, &result)
     case .balloon:
       var options = BalloonOptions()
-      options.leastQueueSize = 128
+      options.leastQueueSize = 1024
       options.deflateOnOutOfMemory = true
       try carry(
         BalloonDevice(options, reclaimer: MemoryReclaimer()), device.path, whole.memory, &snapshot, &result)

@@ -11,6 +11,8 @@ struct DevicePatcher {
   let saved: SavedDevice
   private let memory: GuestMemory
   private let options: ExportOptions
+  /// What the device's driver is to be told by.
+  private(set) var messages: [InterruptMessage] = []
   private var patches: [(range: Range<Int>, bytes: [UInt8])] = []
 
   init(_ device: VirtioSection, _ saved: SavedDevice, _ memory: GuestMemory, _ options: ExportOptions) {
@@ -116,17 +118,26 @@ struct DevicePatcher {
     return available != next
   }
 
-  /// Has QEMU interrupt the guest as it loads the stream, which only MSI-X can bring about: it alone has what waits to be
-  /// sent in the device's own section.
+  /// Has the guest interrupted as it goes on, which only MSI-X can bring about: it alone says in the device's own section
+  /// where interrupts go.
   private mutating func notify(_ moved: [VirtioSection.Queue]) throws(QEMUStreamError) {
     guard options.notifiesDrivers, let first = moved.first else { return }
-    // What is pending while MSI-X is off is never sent.
-    guard var pending = device.bytes("msix.pending"), let config = device.bytes("pci.config"),
-      PCICapabilities(config, at: 0).isMSIXEnabled
+    guard var pending = device.bytes("msix.pending"), let table = device.bytes("msix.table"),
+      let config = device.bytes("pci.config"), case let capabilities = PCICapabilities(config, at: 0),
+      capabilities.isMSIXEnabled
     else {
       throw refuse("the driver is not told of what it got in the queue \(first.index), and without MSI-X cannot be")
     }
-    for vector in moved.compactMap(\.vector) where Int(vector) / 8 < pending.count {
+    for vector in Set(moved.compactMap(\.vector)).sorted() where (Int(vector) + 1) * 16 <= table.count {
+      let entry = Int(vector) * 16
+      guard capabilities.isMSIXMasked || table[entry + 12] & 1 != 0 else {
+        messages.append(
+          InterruptMessage(
+            address: table.littleEndian64(at: entry) ?? 0,
+            data: UInt32(truncatingIfNeeded: table.littleEndian64(at: entry + 8) ?? 0)))
+        continue
+      }
+      // QEMU sends it when the driver takes the mask away.
       pending[Int(vector) / 8] |= 1 << (vector % 8)
     }
     try set("msix.pending", pending)

@@ -4,9 +4,9 @@ public import LinuxIO
 
 /// How our devices go back to QEMU.
 public struct ExportOptions: Equatable, Sendable {
-  /// Whether QEMU is to tell the drivers of what their queues have got since the stream was written. It can over MSI-X; a
-  /// device without it, or whose driver has it off, that has something to tell is refused. Off where drivers know, or look by
-  /// themselves.
+  /// Whether the drivers are to be told of what their queues have got since the stream was written: their interrupts wait for
+  /// the processors of the machine when it goes on. That needs MSI-X and a PC's local interrupt controllers; a device that has
+  /// something to tell and cannot is refused. Off where drivers know, or look by themselves.
   public var notifiesDrivers = true
 
   public init() {}
@@ -52,6 +52,7 @@ extension QEMUStream {
     _ snapshot: Snapshot, _ memory: GuestMemory, _ options: ExportOptions
   ) throws(QEMUStreamError) -> [Int: [UInt8]] {
     var bodies: [Int: [UInt8]] = [:]
+    var interrupts = InterruptPatcher(sections)
     var carried: Set<String> = []
     for (index, section) in sections.enumerated() {
       guard let device = VirtioSection(section), let model = device.stateSection,
@@ -60,7 +61,9 @@ extension QEMUStream {
       carried.formUnion([saved.model.label, saved.host.label])
       var patcher = DevicePatcher(device, saved, memory, options)
       bodies[index] = try patcher.patchedBody()
+      for message in patcher.messages { try interrupts.send(message, of: device.path) }
     }
+    bodies.merge(interrupts.bodies) { device, _ in device }
     if let left = snapshot.sections.first(where: { !carried.contains($0.label) && !$0.isOptional }) {
       throw .cannotCarry(device: left.label, reason: "the template has no such device")
     }

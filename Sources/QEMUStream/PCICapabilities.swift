@@ -6,6 +6,8 @@ struct PCICapabilities {
   private(set) var vectorCount: Int?
   /// Whether the driver has turned MSI-X on.
   private(set) var isMSIXEnabled = false
+  /// Whether the driver has masked all vectors at once.
+  private(set) var isMSIXMasked = false
 
   /// - Parameter start: where in `bytes` the 256 bytes of the space begin, which must be there.
   init(_ bytes: [UInt8], at start: Int) {
@@ -22,6 +24,7 @@ struct PCICapabilities {
         guard vectorCount == nil else { break }
         vectorCount = (control & 0x7FF) + 1
         isMSIXEnabled = control & 0x8000 != 0
+        isMSIXMasked = control & 0x4000 != 0
       default: break
       }
       next = Int(space[start + next + 1] & 0xFC)
