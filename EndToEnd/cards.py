@@ -151,7 +151,7 @@ def card(program, control):
     """What `virtiokit net` knows of its card."""
     found = subprocess.run([*shlex.split(program), "ctl", "--control", control, "info", "net", "--json"],
                            check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(found.stdout)[0]
+    return json.loads(found.stdout)["cards"][0]
 
 
 def show_cards(cards):

@@ -9,7 +9,8 @@ struct NetInformation {
   /// What its ports have dropped, by reason.
   let portDrops: [DropReason: UInt64]
   let names: GuestNames
-  let failure: PortError?
+  /// Why ports carry nothing any more, each reason once.
+  let failures: [String]
 
   init(isConnected: Bool, _ card: borrowing NetDevice) {
     self.isConnected = isConnected
@@ -18,7 +19,10 @@ struct NetInformation {
     counters = card.counters
     portDrops = card.ports.reduce(into: [:]) { $0.merge($1.counters.drops) { $0 &+ $1 } }
     names = card.names
-    failure = card.failure
+    failures = card.ports.reduce(into: []) { failures, port in
+      guard let failure = port.failure.map({ "\($0)" }), !failures.contains(failure) else { return }
+      failures.append(failure)
+    }
   }
 
   private static let headings = ["card", "guest", "MAC", "address", "link", "received", "sent", "lost"]
@@ -49,7 +53,7 @@ struct NetInformation {
   private var texts: [String] { names.ipv4Texts + names.ipv6Texts }
 
   private var dropLines: [String] {
-    counters.drops.lines("lost") + portDrops.lines("lost in the port") + (failure.map { ["\($0)"] } ?? [])
+    counters.drops.lines("lost") + portDrops.lines("lost in the port") + failures
   }
 
   var json: JSON {
@@ -60,7 +64,26 @@ struct NetInformation {
       ("sent_packets", .number(counters.transmittedPackets)), ("sent_bytes", .number(counters.transmittedBytes)),
       ("commands", .number(counters.commands)), ("refused_commands", .number(counters.refusedCommands)),
       ("drops", counters.drops.json), ("port_drops", portDrops.json),
-      ("failure", failure.map { .text("\($0)") } ?? .null),
+      ("failures", .array(failures.map { .text($0) })),
+    ])
+  }
+}
+
+/// What there is to say of what a switch is plugged into.
+struct UplinkInformation {
+  let name: String
+  let drops: [DropReason: UInt64]
+  let failure: PortError?
+
+  /// What it has lost, and why it carries nothing any more, a line for each.
+  var text: String {
+    let lines = drops.lines("lost") + (failure.map { ["\($0)"] } ?? [])
+    return lines.map { "uplink: \($0)\n" }.joined()
+  }
+
+  var json: JSON {
+    .object([
+      ("port", .text(name)), ("drops", drops.json), ("failure", failure.map { .text("\($0)") } ?? .null),
     ])
   }
 }

@@ -136,6 +136,9 @@ final class NetService<Device: VirtioDevice & ~Copyable> {
     let all = cards.map { card in
       card.device.update { desk.information($0, card.device.memory != nil) }
     }
-    return asJSON ? "\(JSON.array(all.map(\.json)))\n" : NetInformation.table(all) + network.uplinkText
+    let uplink = network.uplinkInformation
+    guard asJSON else { return NetInformation.table(all) + (uplink?.text ?? "") }
+    let object: JSON = .object([("cards", .array(all.map(\.json))), ("uplink", uplink?.json ?? .null)])
+    return "\(object)\n"
   }
 }

@@ -55,12 +55,11 @@ final class Network {
     for control in faults { control.settings = new }
   }
 
-  /// What the uplink has lost, and why it carries nothing any more, a line for each.
-  var uplinkText: String {
-    guard let (port, joint) = uplink else { return "" }
-    let drops = port.counters.drops.merging(joint.drops) { $0 &+ $1 }
-    let lines = drops.lines("lost") + (joint.failure.map { ["\($0)"] } ?? [])
-    return lines.map { "uplink: \($0)\n" }.joined()
+  /// What there is to say of the uplink; nil without one.
+  var uplinkInformation: UplinkInformation? {
+    guard let (port, joint) = uplink else { return nil }
+    return UplinkInformation(
+      name: port.name, drops: port.counters.drops.merging(joint.drops) { $0 &+ $1 }, failure: joint.failure)
   }
 
   /// What the switch has learned, a line for each address.

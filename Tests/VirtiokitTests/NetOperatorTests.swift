@@ -96,13 +96,32 @@ import Testing
     #expect("\(information.json)".contains(#""drops": {}, "port_drops": {"port failed": 1}"#))
   }
 
-  @Test("JSON has the same, with losses by reason and null for a port that works")
+  @Test("every port that has failed is told, and ports that fail alike are told once")
+  func failures() throws {
+    let network = LearningSwitch()
+    let ports = try ["a", "b", "b", "c"].map { try network.addPort($0) }
+    for name in ["a", "b"] { network.removePorts(named: name) }
+    var options = NetOptions(address: try #require(EthernetAddress("52:54:00:12:34:56")))
+    options.pairCount = ports.count
+    let information = NetInformation(isConnected: true, NetDevice(options, ports: ports))
+    #expect(information.failures == ["a", "b"].map { "\(PortError.disconnected("switch:\($0)"))" })
+  }
+
+  @Test("the uplink is told for programs as for people")
+  func uplink() {
+    let uplink = UplinkInformation(name: "tap:vm0", drops: [.noReceiver: 2], failure: .disconnected("tap:vm0"))
+    let failure = "\(PortError.disconnected("tap:vm0"))"
+    #expect(uplink.text == "uplink: 2 lost: no receiver\nuplink: \(failure)\n")
+    #expect("\(uplink.json)" == #"{"port": "tap:vm0", "drops": {"no receiver": 2}, "failure": "\#(failure)"}"#)
+  }
+
+  @Test("JSON has the same, with losses by reason and no failure of a port that works")
   func json() throws {
     let card = try card()
     let expected = """
       {"connected": true, "mac": "52:54:00:12:34:56", "addresses": [], "link_up": true, "received_packets": 1234567, \
       "received_bytes": 0, "sent_packets": 0, "sent_bytes": 0, "commands": 0, "refused_commands": 0, \
-      "drops": {"too short": 1, "no buffers": 3}, "port_drops": {}, "failure": null}
+      "drops": {"too short": 1, "no buffers": 3}, "port_drops": {}, "failures": []}
       """
     #expect("\(NetInformation(isConnected: true, card).json)" == expected)
   }
