@@ -21,7 +21,6 @@ public struct SnapshotHeader: Equatable, Sendable {
   }
 
   init(from cursor: inout ByteCursor) throws(StateError) {
-    guard !cursor.isAtEnd else { throw .notASnapshot }
     cursor.path.enter("header")
     for byte in Self.magic where try cursor.integer(UInt8.self) != byte { throw .notASnapshot }
     byteCount = Int(try cursor.integer(UInt16.self))

@@ -64,6 +64,7 @@ struct Replayer<Model: RecordableDevice & ~Copyable>: ~Copyable {
   ) throws(RecordingError) -> Discrepancy? {
     for notification in notifications {
       let index = Int(notification.index)
+      guard queues?.configuration(of: index) != nil else { throw illegal("a notification of queue \(index), not open") }
       let isDue: Bool
       do throws(GuestMemoryError) {
         isDue = try queues?.decideAgain(index, notification.decision) ?? false

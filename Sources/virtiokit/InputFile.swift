@@ -47,7 +47,8 @@ enum OutputTrouble: Error, CustomStringConvertible {
   var description: String {
     switch self {
     case .notAFile(let path): "\(path) is no file: give another path"
-    case .holdsOther(let path, let kind): "\(path) holds something else than a \(kind) and is left as it is: give another path"
+    case .holdsOther(let path, let kind):
+      "\(path) holds something else than a \(kind) and is left as it is: give another path"
     }
   }
 }

@@ -75,6 +75,7 @@ struct StateFile {
 
   /// The snapshot, whole; throws what is wrong with it, with the file's name.
   func snapshot() throws -> Snapshot {
+    guard !bytes.isEmpty else { throw StateFileError.refused(path, "the file is empty") }
     do { return try format.snapshot(bytes) } catch { throw StateFileError.refused(path, "\(error)") }
   }
 

@@ -91,6 +91,7 @@ import VirtioNet
   func manyPairs() throws {
     var snapshot = Snapshot()
     var state = NetState()
+    state.address = try #require(EthernetAddress("52:54:00:12:34:56"))
     state.pairCount = 0x8000
     var host = HostState<NetState>()
     host.device = DeviceID.network.rawValue
