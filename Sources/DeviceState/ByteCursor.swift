@@ -9,6 +9,8 @@ struct ByteCursor {
   private(set) var position = 0
   private(set) var end: Int
   private var recordDepth = 0
+  /// How many more values may be made trees of.
+  var valuesLeft = StateLimits.valueCount
 
   /// - Parameter origin: the offset to report for the first byte.
   init(_ bytes: [UInt8], section: String, origin: Int = 0) {
@@ -97,6 +99,14 @@ struct ByteCursor {
     case 12: return .optional(try type(depth: depth + 1))
     case let tag: throw .unknownTypeTag(place(at: start), tag: tag)
     }
+  }
+
+  /// Counts a value that is going to be part of a tree, which takes many times its bytes.
+  mutating func countValue() throws(StateError) {
+    guard valuesLeft > 0 else {
+      throw .countBeyondLimit(place, count: StateLimits.valueCount + 1, limit: StateLimits.valueCount)
+    }
+    valuesLeft -= 1
   }
 
   // MARK: - Lengths

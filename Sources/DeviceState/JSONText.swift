@@ -57,6 +57,9 @@ indirect enum JSONText: Equatable {
 private struct JSONParser {
   private let bytes: [UInt8]
   private var position = 0
+  private var valueCount = 0
+  /// What the values of a snapshot need, and its sections around them.
+  private static let mostValues = StateLimits.valueCount + 8 * (StateLimits.sectionCount + 1)
 
   init(_ text: String) {
     bytes = Array(text.utf8)
@@ -89,6 +92,8 @@ private struct JSONParser {
   private mutating func value(depth: Int) throws(StateError) -> JSONText {
     // Every record and array of a state is at most two levels of text.
     guard depth < 4 * StateLimits.nesting else { throw error("values are nested too deep") }
+    guard valueCount < Self.mostValues else { throw error("there are more than \(Self.mostValues) values") }
+    valueCount += 1
     if skip("{") { return .object(try members(depth: depth + 1)) }
     if skip("[") { return .array(try elements(depth: depth + 1)) }
     if skip("\"") { return .string(try string()) }
@@ -126,7 +131,8 @@ private struct JSONParser {
     case "null": return .null
     case "true": return .bool(true)
     case "false": return .bool(false)
-    case _ where UInt64(word) != nil || Int64(word) != nil: return .number(word)
+    // No sign for what is above zero, and no zeros in front.
+    case _ where UInt64(word).map(String.init) == word || Int64(word).map(String.init) == word: return .number(word)
     default: throw error(word.isEmpty ? "a value is missing" : "\(word.quoted) is no value of a state")
     }
   }

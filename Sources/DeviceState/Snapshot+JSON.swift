@@ -40,7 +40,10 @@ extension SnapshotSection {
       guard case .bytes(let bytes) = tree else { return [] }
       return bytes
     }
-    return try StateTree(object.member("fields"), as: .record, path: path).payload()
+    let payload = try StateTree(object.member("fields"), as: .record, path: path).payload()
+    // A text can nest deeper than a state, or give two fields of different types one name.
+    _ = try StateTree(decoding: payload)
+    return payload
   }
 }
 

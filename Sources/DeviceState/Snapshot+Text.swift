@@ -5,10 +5,11 @@ extension Snapshot {
   public func describe() -> String {
     let version = producerVersion.isEmpty ? "" : " \(producerVersion.printable)"
     var text = "snapshot by \(producer.printable)\(version)\n"
+    var valuesLeft = StateLimits.valueCount
     for section in sections {
       let flag = section.isOptional ? ", optional" : ""
       text += "\(section.label.printable): version \(section.version), \(section.payload.count) bytes\(flag)\n"
-      text += section.lines.map { "  \($0)\n" }.joined()
+      text += section.lines(&valuesLeft).map { "  \($0)\n" }.joined()
     }
     return text
   }
@@ -16,7 +17,8 @@ extension Snapshot {
   /// Everything in the snapshot as one JSON object, with nothing lost: the fields as `StateTree.json` has them, or the
   /// payload in hexadecimal digits and the error where they cannot be read.
   public var json: String {
-    let sections = sections.map(\.json).joined(separator: ", ")
+    var valuesLeft = StateLimits.valueCount
+    let sections = sections.map { $0.json(&valuesLeft) }.joined(separator: ", ")
     return """
       {"producer": \(producer.quoted), "producerVersion": \(producerVersion.quoted), "sections": [\(sections)]}
       """
@@ -24,23 +26,26 @@ extension Snapshot {
 }
 
 extension SnapshotSection {
-  private var fields: Result<StateTree, StateError> {
+  /// - Parameter valuesLeft: how many values the snapshot may still have.
+  private func fields(_ valuesLeft: inout Int) -> Result<StateTree, StateError> {
     Result { () throws(StateError) in
       var cursor = cursor
+      cursor.valuesLeft = valuesLeft
+      defer { valuesLeft = cursor.valuesLeft }
       return .record(try StateTree.fields(&cursor))
     }
   }
 
-  fileprivate var lines: [String] {
-    switch fields {
+  fileprivate func lines(_ valuesLeft: inout Int) -> [String] {
+    switch fields(&valuesLeft) {
     case .success(let tree): tree.lines(indentation: "")
     case .failure(let error): ["cannot be read: \(error)"]
     }
   }
 
-  fileprivate var json: String {
+  fileprivate func json(_ valuesLeft: inout Int) -> String {
     let content =
-      switch fields {
+      switch fields(&valuesLeft) {
       case .success(let tree): "\"fields\": \(tree.json)"
       case .failure(let error): "\"payload\": \"\(payload.hex)\", \"error\": \("\(error)".quoted)"
       }

@@ -3,17 +3,20 @@ extension SnapshotSurvey {
   /// The fields of a section's payload.
   mutating func readFields(of section: String, _ range: Range<Int>) -> [StateTree.Field] {
     var cursor = ByteCursor(Array(bytes[range]), section: section, origin: range.lowerBound)
+    cursor.valuesLeft = valuesLeft
+    defer { valuesLeft = cursor.valuesLeft }
     return fields(&cursor)
   }
 
   /// Fields up to the end of what the cursor has opened, which it is at afterwards.
   private mutating func fields(_ cursor: inout ByteCursor) -> [StateTree.Field] {
     var fields: [StateTree.Field] = []
+    var names: Set<String> = []
     while !cursor.isAtEnd {
       let before = cursor
       do throws(StateError) {
         let field = try field(&cursor)
-        if fields.contains(where: { $0.name == field.name }) {
+        if !names.insert(field.name).inserted {
           var place = before
           place.path.enter(field.name)
           document.note("\(StateError.duplicateField(place.place))")
@@ -58,6 +61,7 @@ extension SnapshotSurvey {
   }
 
   private mutating func value(_ type: StateType, _ cursor: inout ByteCursor) throws(StateError) -> StateTree {
+    try cursor.countValue()
     switch type {
     case .record: return try record(&cursor)
     case .array(let element): return try array(of: element, &cursor)
@@ -72,7 +76,7 @@ extension SnapshotSurvey {
   }
 
   private mutating func scalar(_ type: StateType, _ cursor: inout ByteCursor) throws(StateError) -> StateTree {
-    guard type == .string else { return try StateTree.value(type, &cursor) }
+    guard type == .string else { return try StateTree.uncounted(type, &cursor) }
     let byteCount = Int(try cursor.integer(UInt32.self))
     return .string(try text(byteCount: byteCount, &cursor))
   }

@@ -14,11 +14,18 @@ extension StateDocument {
 struct SnapshotSurvey {
   /// How many bytes are summed at most in looking for sections; a file can be made to look like many.
   private static let searchBudget = 256 << 20
+  /// What looking at a place closely costs, in bytes summed.
+  private static let searchCost = 1 << 10
+  /// How many characters meanings have in all, about: a path may be as long as all names around a value.
+  private static let meaningBudget = 64 << 20
 
   let bytes: [UInt8]
   var document = StateDocument(format: "no snapshot")
+  /// How many more values may be read of the whole snapshot.
+  var valuesLeft = StateLimits.valueCount
   private var announcedCount: Int?
   private var searched = 0
+  private var meaningLeft = Self.meaningBudget
 
   init(_ bytes: [UInt8]) {
     self.bytes = bytes
@@ -28,6 +35,9 @@ struct SnapshotSurvey {
     guard let (position, count) = header() else { return }
     var end = position
     while bytes.count - end > 4 {
+      guard document.sections.count < StateLimits.sectionCount else {
+        return document.note("byte \(end): there are more than \(StateLimits.sectionCount) sections")
+      }
       do throws(StateError) {
         end = try section(at: end)
       } catch {
@@ -100,7 +110,9 @@ struct SnapshotSurvey {
     span(end, 4, "CRC-32C of everything before" + (found == expected ? "" : ", which is wrong"))
   }
 
-  mutating func span(_ offset: Int, _ byteCount: Int, _ meaning: String) {
+  mutating func span(_ offset: Int, _ byteCount: Int, _ meaning: @autoclosure () -> String) {
+    let meaning = meaningLeft > 0 ? meaning() : "…"
+    meaningLeft -= meaning.utf8.count
     document.spans.append(StateDocument.Span(offset: offset, byteCount: byteCount, meaning: meaning))
   }
 
@@ -186,9 +198,11 @@ struct SnapshotSurvey {
   private mutating func nextSection(after start: Int) -> Int? {
     let end = bytes.count - 4
     for place in start + 1..<max(start + 1, end - 18)
-    where (18...528).contains(Int(bytes[place]) | Int(bytes[place + 1]) << 8) {
+    where (18...528).contains(Int(bytes[place]) | Int(bytes[place + 1]) << 8)
+      && bytes[place + 2] <= 1 && bytes[place + 3] == 0
+    {
       guard searched < Self.searchBudget else { return nil }
-      searched += 1
+      searched += Self.searchCost
       guard let heading = try? heading(at: place, before: end), heading.byteCount <= end - heading.payload else {
         continue
       }

@@ -65,11 +65,12 @@ private struct StateComparison {
   }
 
   private mutating func compare(_ old: [StateTree.Field], _ new: [StateTree.Field], _ path: String) {
+    let (oldPlaces, newPlaces) = (Self.places(of: old.map(Name.init)), Self.places(of: new.map(Name.init)))
     for field in old {
-      let match = new.first { $0.name == field.name && $0.type == field.type }
-      compare(field.value, match?.value, path.isEmpty ? field.name : "\(path).\(field.name)")
+      let match = newPlaces[Name(field)].map { new[$0].value }
+      compare(field.value, match, path.isEmpty ? field.name : "\(path).\(field.name)")
     }
-    for field in new where !old.contains(where: { $0.name == field.name && $0.type == field.type }) {
+    for field in new where oldPlaces[Name(field)] == nil {
       note(path.isEmpty ? field.name : "\(path).\(field.name)", nil, field.value)
     }
   }
@@ -83,10 +84,24 @@ private struct StateComparison {
       }
       return
     }
+    let (oldPlaces, newPlaces) = (Self.places(of: oldKeys), Self.places(of: newKeys))
     for (key, element) in zip(oldKeys, old) {
-      compare(element, newKeys.firstIndex(of: key).map { new[$0] }, "\(path)[\(key)]")
+      compare(element, newPlaces[key].map { new[$0] }, "\(path)[\(key)]")
     }
-    for (key, element) in zip(newKeys, new) where !oldKeys.contains(key) { note("\(path)[\(key)]", nil, element) }
+    for (key, element) in zip(newKeys, new) where oldPlaces[key] == nil { note("\(path)[\(key)]", nil, element) }
+  }
+
+  /// What a field is found by.
+  private struct Name: Hashable {
+    let name: String
+    let type: StateType
+
+    init(_ field: StateTree.Field) { (name, type) = (field.name, field.type) }
+  }
+
+  /// Where each stands first.
+  private static func places<Key: Hashable>(of keys: [Key]) -> [Key: Int] {
+    Dictionary(keys.enumerated().map { ($1, $0) }) { first, _ in first }
   }
 
   /// What tells records apart; nil when nothing does.

@@ -12,6 +12,9 @@ public enum StateLimits {
   public static let stringByteCount = 65_536
   /// The longest `[UInt8]` value, in bytes.
   public static let bytesByteCount = 16 << 20
+  /// The most values of a snapshot that are read without the declarations of its states, to be shown or changed. Nothing
+  /// limits what a device's own state reads, but its length.
+  public static let valueCount = 1 << 20
   /// How deep records may stand inside records, and arrays and optionals inside one field's type.
   public static let nesting = 16
 }

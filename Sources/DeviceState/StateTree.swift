@@ -56,6 +56,12 @@ public indirect enum StateTree: Equatable, Sendable {
   }
 
   static func value(_ type: StateType, _ cursor: inout ByteCursor) throws(StateError) -> StateTree {
+    try cursor.countValue()
+    return try uncounted(type, &cursor)
+  }
+
+  /// A value that was counted by whoever asks for it; see `ByteCursor.countValue`.
+  static func uncounted(_ type: StateType, _ cursor: inout ByteCursor) throws(StateError) -> StateTree {
     switch type {
     case .bool: .bool(try cursor.bool())
     case .u8: .unsigned(UInt64(try cursor.integer(UInt8.self)))

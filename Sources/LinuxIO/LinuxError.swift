@@ -35,6 +35,9 @@ extension LinuxError {
   /// Whether a file that was to be new is there already (`EEXIST`).
   public var isFileThere: Bool { number == EEXIST }
 
+  /// Whether there is no such file or folder (`ENOENT`).
+  public var isFileMissing: Bool { number == ENOENT }
+
   /// Whether the file system or medium cannot do this (`EOPNOTSUPP`).
   public var isUnsupported: Bool { number == EOPNOTSUPP }
 

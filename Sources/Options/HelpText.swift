@@ -18,7 +18,10 @@ enum HelpText {
       section("Options", columns(options)),
       section(
         "Examples",
-        examples.map { "  \(program) \($0.arguments)\n" + wrap($0.meaning, indent: 6) }.joined(separator: "\n")),
+        examples.map { example in
+          let line = [program, example.arguments].filter { !$0.isEmpty }.joined(separator: " ")
+          return "  \(line)\n" + wrap(example.meaning, indent: 6)
+        }.joined(separator: "\n")),
     ].filter { !$0.isEmpty }.joined(separator: "\n\n") + "\n"
   }
 

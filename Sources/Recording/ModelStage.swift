@@ -29,6 +29,7 @@ struct ModelStage {
   /// What is new since the call before.
   mutating func look(at queues: borrowing QueueSet, before call: ModelCall) throws(RecordingError) -> TapeCall {
     var record = TapeCall(call: call)
+    record.notifications = takeNotifications(of: queues)
     let memory = queues.memory
     let ranges = memory.regions.map(\.range)
     if ranges != regions {
@@ -44,6 +45,18 @@ struct ModelStage {
     }
     record.patches = patches.patches
     return record
+  }
+
+  /// Of queues that are where they were.
+  private mutating func takeNotifications(of queues: borrowing QueueSet) -> [QueueNotification] {
+    var notifications: [QueueNotification] = []
+    for index in watches.indices where watches[index] != nil {
+      guard watches[index]?.configuration == queues.configuration(of: index) else { continue }
+      if let decision = watches[index]?.takeDecision(queues[index]) {
+        notifications.append(QueueNotification(index: UInt16(index), decision: decision))
+      }
+    }
+    return notifications
   }
 
   private mutating func lookAtPlace(of index: Int, _ queues: borrowing QueueSet) -> QueuePlace? {

@@ -13,6 +13,8 @@ struct QueueWatch {
   private static let tailByteCount = 16
 
   let configuration: QueueConfiguration
+  /// The decision to notify that was noted last.
+  private var decision: NotificationDecision?
   /// The available index of the next chain to note.
   private var noted: UInt16
   /// The available index as it was noted last.
@@ -30,6 +32,13 @@ struct QueueWatch {
     noted = queue.nextAvailable
     nextAvailable = queue.nextAvailable
     nextUsed = queue.nextUsed
+  }
+
+  /// What was decided since this was asked last; nil when nothing was.
+  mutating func takeDecision(_ queue: borrowing SplitVirtqueue) -> NotificationDecision? {
+    guard let new = queue.lastDecision, new != decision else { return nil }
+    decision = new
+    return new
   }
 
   /// Notes all chains that are there.

@@ -6,7 +6,8 @@ extension Recording {
   ///
   /// For files that were cut, and for fuzzers and tests, which otherwise would only ever get as far as a checksum.
   public static func mended(_ file: [UInt8]) throws(RecordingError) -> [UInt8] {
-    var mended = TapeFrames.preamble
+    let format = TapeFrames.format(of: file) == TapeFrames.oldestFormat ? TapeFrames.oldestFormat : TapeFrames.format
+    var mended = TapeFrames.preamble(of: format)
     var checksum = CRC32C.checksum(mended)
     let frames = TapeFrames.anyFrames(of: file).filter { $0.0 != .end }
     for (kind, contents) in frames { TapeFrames.append(kind, contents, &checksum, to: &mended) }

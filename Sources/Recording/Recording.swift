@@ -8,6 +8,8 @@ public struct Recording: Sendable {
   private let properties: [UInt8]
   private let file: [UInt8]
   private let frames: [TapeFrame]
+  /// Of calls; all else is the same in every format.
+  private let format: UInt8
 
   /// - Parameter file: all bytes of the recording, wherever they come from.
   public init(_ file: [UInt8]) throws(RecordingError) {
@@ -22,6 +24,7 @@ public struct Recording: Sendable {
     let ending = try TapeReader.record(TapeEnd.self, in: file, at: end.range)
     self.file = file
     self.frames = frames
+    format = TapeFrames.format(of: file) ?? TapeFrames.format
     self.device = device
     properties = setup.properties
     stepCount = (frames.count - 2) / 2
@@ -29,6 +32,9 @@ public struct Recording: Sendable {
       throw .malformed(at: end.range.lowerBound, "\(ending.callCount) steps are said to be here, and \(stepCount) are")
     }
   }
+
+  /// Whether bytes begin as those of a recording do.
+  public static func isBegun(by bytes: [UInt8]) -> Bool { bytes.starts(with: TapeFrames.start) }
 
   private static func setup(_ file: [UInt8], _ frame: TapeFrame) throws(RecordingError) -> TapeSetup {
     guard frame.kind == .setup else {
@@ -57,7 +63,7 @@ public struct Recording: Sendable {
   func place(of step: Int) -> Int { frames[1 + 2 * step].range.lowerBound }
 
   func call(of step: Int) throws(RecordingError) -> TapeCall {
-    try TapeReader.record(TapeCall.self, in: file, at: frames[1 + 2 * step].range)
+    try TapeReader.record(TapeCall.self, in: file, at: frames[1 + 2 * step].range, format: format)
   }
 
   func outcome(of step: Int) throws(RecordingError) -> TapeOutcome {

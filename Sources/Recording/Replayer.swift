@@ -1,5 +1,6 @@
 import DeviceState
 import GuestRAM
+import LinuxIO
 import VirtioCore
 import Virtqueue
 
@@ -9,6 +10,7 @@ import Virtqueue
 struct Replayer<Model: RecordableDevice & ~Copyable>: ~Copyable {
   private let recording: Recording
   private let outside: ReplayedOutside
+  private let memoryLimit: Int
   private var model: Model
   private var stage: ModelStage
   private var queues: QueueSet?
@@ -20,8 +22,10 @@ struct Replayer<Model: RecordableDevice & ~Copyable>: ~Copyable {
 
   /// - Parameters:
   ///   - outside: what the model was made with in place of what it asks.
+  ///   - memoryLimit: how many bytes of guest memory may be used.
   ///   - model: freshly made.
-  init(_ recording: Recording, _ outside: ReplayedOutside, _ model: consuming Model) {
+  init(_ recording: Recording, _ outside: ReplayedOutside, memoryLimit: Int, _ model: consuming Model) {
+    self.memoryLimit = memoryLimit
     stage = ModelStage(queueCount: model.queueSizes.count)
     self.recording = recording
     self.outside = outside
@@ -46,11 +50,35 @@ struct Replayer<Model: RecordableDevice & ~Copyable>: ~Copyable {
   private mutating func discrepancy(
     _ call: TapeCall, _ expected: TapeOutcome
   ) throws(RecordingError) -> Discrepancy? {
+    if let difference = try notificationDiscrepancy(call.notifications) { return difference }
     outside.expect(expected.exchanges)
     if let missing = missingFeatures(call.call) { return missing }
     var outcome = try call.call.hasQueues ? serve(call, expected.patches) : perform(call.call)
     outcome.config = stage.takeConfig(model.config)
     return outside.discrepancy ?? expected.outcome.discrepancy(to: outcome)
+  }
+
+  /// What the driver is told of the calls before, for what it had wished when that was decided.
+  private mutating func notificationDiscrepancy(
+    _ notifications: [QueueNotification]
+  ) throws(RecordingError) -> Discrepancy? {
+    for notification in notifications {
+      let index = Int(notification.index)
+      guard queues?.configuration(of: index) != nil else { throw illegal("a notification of queue \(index), not open") }
+      let isDue: Bool
+      do throws(GuestMemoryError) {
+        isDue = try queues?.decideAgain(index, notification.decision) ?? false
+      } catch {
+        throw illegal("\(error)")
+      }
+      guard isDue != notification.decision.isDue else { continue }
+      return Discrepancy(queue: index, expected: Self.words(told: !isDue), found: Self.words(told: isDue))
+    }
+    return nil
+  }
+
+  private static func words(told isDue: Bool) -> String {
+    "before it, the driver is \(isDue ? "" : "not ")notified of used buffers"
   }
 
   private func illegal(_ reason: String) -> RecordingError { .illegalStep(at: place, reason) }
@@ -162,6 +190,7 @@ extension Replayer where Model: ~Copyable {
     }
     outcome.queues = stage.takeOutcomes(of: queues)
     queues.publish()
+    try checkRoom(queues.memory)
     return outcome
   }
 
@@ -185,6 +214,19 @@ extension Replayer where Model: ~Copyable {
       queues = QueueSet(count: model.queueSizes.count, in: memory)
     } catch {
       throw illegal("\(error)")
+    }
+  }
+
+  /// A few bytes of a recording can stand for many of memory, and for whole pages.
+  private func checkRoom(_ memory: GuestMemory) throws(RecordingError) {
+    var byteCount = 0
+    do throws(LinuxError) {
+      for region in memory.regions { byteCount += try region.duplicateFile()?.status.allocatedByteCount ?? 0 }
+    } catch {
+      throw .system(error)
+    }
+    guard byteCount <= memoryLimit else {
+      throw .tooMuch("bytes of guest memory that a device has touched", count: byteCount, limit: memoryLimit)
     }
   }
 

@@ -54,29 +54,22 @@ extension Session where Device: ~Copyable {
         request: message.request, count: message.descriptors.count, expected: request.descriptorCounts)
     }
     if let needed = request.neededFeature, !protocolFeatures.isSuperset(of: needed) { return .unsupported }
+    return try outcome(of: request, &message)
+  }
+
+  private func outcome(of request: FrontendRequest, _ message: inout Message) throws(VhostUserError) -> Outcome {
     switch request {
     case .getFeatures, .getProtocolFeatures, .getQueueNum, .getStatus, .getConfig, .getMaxMemSlots:
       return .reply(try contents(for: request, message))
     case .getVringBase: return .reply(try stopRing(try message.vringState()).encoded)
-    case .setFeatures: try setFeatures(try message.number())
-    case .setProtocolFeatures: try setProtocolFeatures(try message.number())
-    case .setOwner, .resetOwner: try message.checkNoPayload()
-    case .setStatus: try setStatus(try message.number())
-    case .setConfig: try setConfig(try message.config())
-    case .sendRarp: announce(try message.number())
-    case .netSetMtu: try setMTU(try message.number())
     case .setDeviceStateFd: return .reply(try startStateTransfer(&message).encoded)
     case .checkDeviceState: return .reply(try checkState(message).encoded)
-    case .resetDevice:
-      try message.checkNoPayload()
-      try resetDevice()
     case .setMemTable: return try setMemoryTable(&message)
     case .addMemReg: return try addRegion(&message)
     case .remMemReg: return try removeRegion(message)
     case .postcopyAdvise:
       try advisePostcopy(message)
       return .answered
-    case .postcopyListen: try listenForPostcopy(message)
     case .postcopyEnd:
       try endPostcopy(message)
       return .reply(UInt64(0).encoded)
@@ -86,6 +79,25 @@ extension Session where Device: ~Copyable {
     case .getInflightFd:
       try sendInflightRegion(for: message)
       return .answered
+    default: return try perform(request, &message) ? .done : .unsupported
+    }
+  }
+
+  /// Does what needs no other answer than whether it was done.
+  /// - Returns: false for a request that is none of those.
+  private func perform(_ request: FrontendRequest, _ message: inout Message) throws(VhostUserError) -> Bool {
+    switch request {
+    case .setFeatures: try setFeatures(try message.number())
+    case .setProtocolFeatures: try setProtocolFeatures(try message.number())
+    case .setOwner, .resetOwner: try message.checkNoPayload()
+    case .setStatus: try setStatus(try message.number())
+    case .setConfig: try setConfig(try message.config())
+    case .sendRarp: announce(try message.number())
+    case .netSetMtu: try setMTU(try message.number())
+    case .resetDevice:
+      try message.checkNoPayload()
+      try resetDevice()
+    case .postcopyListen: try listenForPostcopy(message)
     case .setInflightFd: try setInflightRegion(&message)
     // The log may be looked at at any time, so its owner needs no signal.
     case .setLogFd: try message.checkNoPayload()
@@ -93,9 +105,9 @@ extension Session where Device: ~Copyable {
     case .setVringNum, .setVringAddr, .setVringBase, .setVringKick, .setVringCall, .setVringErr, .setVringEnable,
       .vringKick:
       try serveRing(request, &message)
-    default: return .unsupported
+    default: return false
     }
-    return .done
+    return true
   }
 
   private func contents(

@@ -17,7 +17,7 @@ public enum HostError: Error, Equatable, Sendable {
   case noSuchQueue(Int, count: Int)
   /// The driver wants a larger queue than the device has.
   case queueTooLarge(UInt16, most: UInt16)
-  /// A queue cannot start before the device knows the guest's memory.
+  /// The guest's memory is not known, so no queue can start and there are no rings to save.
   case noMemory
   /// Chains are still being served; let `wake` finish them first.
   case chainsInFlight(queue: Int, count: UInt16)
@@ -46,7 +46,7 @@ extension HostError: CustomStringConvertible {
     case .illegalStatus(let new, let old): "device status \(new.rawValue) may not follow \(old.rawValue)"
     case .noSuchQueue(let index, let count): "queue \(index) of a device that has \(count)"
     case .queueTooLarge(let size, let most): "queue size \(size), where the device has at most \(most)"
-    case .noMemory: "a queue cannot start before the guest's memory is known"
+    case .noMemory: "the guest's memory is not known: no guest is connected, or it has not come that far"
     case .chainsInFlight(let queue, let count): "\(count) chains of queue \(queue) are still being served"
     case .notPaused: "the device must be paused first"
     case .configOutOfRange(let offset, let byteCount, let size):

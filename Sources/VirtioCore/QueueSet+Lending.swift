@@ -49,6 +49,14 @@ extension QueueSet {
     slots[index]?.inFlightCount ?? 0
   }
 
+  /// Decides again whether the driver of an open queue is to be told; see `SplitVirtqueue.decideAgain`.
+  package mutating func decideAgain(
+    _ index: Int, _ decision: NotificationDecision
+  ) throws(GuestMemoryError) -> Bool {
+    guard let slot = slots[index] else { return false }
+    return try slot.queue.decideAgain(decision, slot.configuration, memory)
+  }
+
   /// Lets the driver see all that was given back, as a host does after each call.
   package mutating func publish() {
     for slot in slots { slot?.queue.publish() }

@@ -1,4 +1,4 @@
-import GuestRAM
+package import GuestRAM
 
 /// When to interrupt the driver and when to be kicked by it (2.7.7, 2.7.10).
 ///
@@ -17,13 +17,34 @@ extension SplitVirtqueue {
     guard publishedUsed != last else { return false }
     notifiedUsed = publishedUsed
     GuestMemory.fullBarrier()
-    guard features.eventIndex else {
-      return available.load(UInt16.self, at: RingLayout.flagsOffset) & Self.noInterrupt == 0
-    }
+    let wish = available.load(UInt16.self, at: wishOffset)
+    let isDue = isDue(wish, since: last)
+    lastDecision = NotificationDecision(used: publishedUsed, wish: wish, isFirst: last == nil, isDue: isDue)
+    return isDue
+  }
+
+  private func isDue(_ wish: UInt16, since last: UInt16?) -> Bool {
+    guard features.eventIndex else { return wish & Self.noInterrupt == 0 }
     guard let last else { return true }
-    let event = available.load(UInt16.self, at: RingLayout.usedEventOffset(size: size))
     // A batch can jump over the event index, so equality would miss it.
-    return publishedUsed &- event &- 1 < publishedUsed &- last
+    return publishedUsed &- wish &- 1 < publishedUsed &- last
+  }
+
+  /// Where in the available ring the driver says when it wants to be told: `flags`, or `used_event`.
+  private var wishOffset: Int {
+    features.eventIndex ? RingLayout.usedEventOffset(size: size) : RingLayout.flagsOffset
+  }
+
+  /// Decides anew what another queue has decided, for the same wish of the driver: asks as if nobody had asked before if
+  /// that one was its first.
+  ///
+  /// Throws what `memory` does when the wish cannot be put where the driver had it.
+  package mutating func decideAgain(
+    _ decision: NotificationDecision, _ configuration: QueueConfiguration, _ memory: GuestMemory
+  ) throws(GuestMemoryError) -> Bool {
+    try memory.write(decision.wish, at: GuestAddress(configuration.availableRing.rawValue &+ UInt64(wishOffset)))
+    if decision.isFirst { notifiedUsed = nil }
+    return needsNotification()
   }
 
   /// Asks the driver not to kick while the device looks at the ring anyway.
@@ -63,4 +84,22 @@ extension SplitVirtqueue {
   private static var noInterrupt: UInt16 { 1 }
   /// `VIRTQ_USED_F_NO_NOTIFY`
   private static var noNotify: UInt16 { 1 }
+}
+
+/// Whether the driver of a queue was to be told of used buffers, and what that was decided by.
+public struct NotificationDecision: Equatable, Sendable {
+  /// The used index that was published.
+  public var used: UInt16
+  /// What the driver had written at that moment: `used_event`, or the available ring's `flags` (2.7.7).
+  public var wish: UInt16
+  /// Whether nothing was known of what the driver was told before.
+  public var isFirst: Bool
+  public var isDue: Bool
+
+  public init(used: UInt16 = 0, wish: UInt16 = 0, isFirst: Bool = false, isDue: Bool = false) {
+    self.used = used
+    self.wish = wish
+    self.isFirst = isFirst
+    self.isDue = isDue
+  }
 }

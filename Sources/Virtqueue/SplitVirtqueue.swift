@@ -32,6 +32,8 @@ public struct SplitVirtqueue: ~Copyable {
   @usableFromInline var publishedUsed: UInt16
   /// The published index at the last decision to notify; nil when nothing is known, as after a restore.
   var notifiedUsed: UInt16?
+  /// What `needsNotification` has found last; nil before it was asked.
+  public internal(set) var lastDecision: NotificationDecision?
   var areKicksSuppressed: Bool
   /// The used index of the first chain of a run that one element stands for; `giveIndex` when there is none.
   @usableFromInline var runStart: UInt16
@@ -50,17 +52,9 @@ public struct SplitVirtqueue: ~Copyable {
   ) throws(VirtqueueError) {
     let size = configuration.size
     guard RingLayout.isLegal(size: size) else { throw .illegalSize(size) }
-    let descriptors = try Self.open(
-      configuration.descriptorTable, RingLayout.descriptorTableByteCount(size: size),
-      RingLayout.descriptorTableAlignment, memory)
-    let available = try Self.open(
-      configuration.availableRing,
-      RingLayout.availableRingByteCount(size: size, eventIndex: features.eventIndex),
-      RingLayout.availableRingAlignment, memory)
-    let used = try Self.open(
-      configuration.usedRing, RingLayout.usedRingByteCount(size: size, eventIndex: features.eventIndex),
-      RingLayout.usedRingAlignment, configuration.isUsedRingMarked ? memory : try Self.unmarked(memory),
-      markedAt: configuration.usedRingMark)
+    let descriptors = try Self.openDescriptors(configuration, memory)
+    let available = try Self.openAvailable(configuration, features, memory)
+    let used = try Self.openUsed(configuration, features, memory)
     let nextUsed = used.acquire(at: RingLayout.indexOffset)
     let tracker = try configuration.inflight.map { area throws(VirtqueueError) in
       try InflightTracker(area, size: size, usedIndex: nextUsed)
@@ -91,6 +85,33 @@ public struct SplitVirtqueue: ~Copyable {
     publishedUsed = nextUsed
     runStart = nextUsed
     waiting = WaitingChains(size: features.inOrder ? size : 0)
+  }
+
+  private static func openDescriptors(
+    _ configuration: QueueConfiguration, _ memory: GuestMemory
+  ) throws(VirtqueueError) -> MemoryWindow {
+    try open(
+      configuration.descriptorTable, RingLayout.descriptorTableByteCount(size: configuration.size),
+      RingLayout.descriptorTableAlignment, memory)
+  }
+
+  private static func openAvailable(
+    _ configuration: QueueConfiguration, _ features: RingFeatures, _ memory: GuestMemory
+  ) throws(VirtqueueError) -> MemoryWindow {
+    try open(
+      configuration.availableRing,
+      RingLayout.availableRingByteCount(size: configuration.size, eventIndex: features.eventIndex),
+      RingLayout.availableRingAlignment, memory)
+  }
+
+  private static func openUsed(
+    _ configuration: QueueConfiguration, _ features: RingFeatures, _ memory: GuestMemory
+  ) throws(VirtqueueError) -> MemoryWindow {
+    try open(
+      configuration.usedRing,
+      RingLayout.usedRingByteCount(size: configuration.size, eventIndex: features.eventIndex),
+      RingLayout.usedRingAlignment, configuration.isUsedRingMarked ? memory : try unmarked(memory),
+      markedAt: configuration.usedRingMark)
   }
 
   private static func unmarked(_ memory: GuestMemory) throws(VirtqueueError) -> GuestMemory {

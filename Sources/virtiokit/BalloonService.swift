@@ -148,7 +148,7 @@ extension BalloonService {
     case .statistics:
       device.update { $0.requestStatistics() }
       device.wake()
-    case .saveState(let path): try device.saveState(to: path)
+    case .saveState(let path): return .success(try device.saveState(to: path))
     case .info(let asJSON): return .success(try information(asJSON: asJSON))
     case .help: return .success(OperatorCommand.helpText)
     case .quit: loop.stop()

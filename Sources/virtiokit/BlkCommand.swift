@@ -60,7 +60,7 @@ struct BlkCommand: Command {
     options.value("num-queues", &queueCount, "how many request queues the guest may use")
     options.value("threads", &threadCount, "how many requests wait for the image at a time")
     options.value(
-      "poll", &pollLimit, "how long to look for requests before sleeping, where it pays: 0us, for never, to 1ms")
+      "poll", &pollLimit, "how long to look for requests before sleeping, where it pays: 0s, for never, to 1ms")
     options.value("connections", &connectionCount, "how many connections to an NBD server, where it allows several")
     options.value("iops", &operationsPerSecond, "how many requests a second are let through; 0 for all")
     options.value("bandwidth", &bandwidth, "how many bytes a second are let through")

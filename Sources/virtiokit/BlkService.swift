@@ -79,7 +79,7 @@ final class BlkService<Disk: VirtioDevice & ~Copyable> {
     case .resize(let size, let mayShrink): try resize(to: size, mayShrink: mayShrink)
     case .throttle(let throttle): stack.throttle.throttle = throttle.limits
     case .fail(let fault, let count): stack.faults.rules = fault.rules(count: count)
-    case .saveState(let path): try device.saveState(to: path)
+    case .saveState(let path): return .success(try device.saveState(to: path))
     case .info(let asJSON): return .success(information(asJSON: asJSON))
     case .help: return .success(DiskCommand.helpText)
     case .quit: end()

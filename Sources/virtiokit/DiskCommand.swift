@@ -19,7 +19,7 @@ enum DiskCommand: Equatable {
     throttle IOPS BYTES  let through so many requests and bytes a second: throttle 500 64M; 0 is without limit
     fail WHAT [COUNT]    fail the next COUNT requests, or all until "fail nothing"; WHAT is nothing, reads, writes, flushes
                          or everything
-    save-state FILE      write the device as it is now into a file, with its rings, for virtiokit state
+    save-state FILE      write the device and its rings for virtiokit state; a relative path is this program's
     info disk [--json]   size, what the guest has done, what went wrong
     help                 this text
     quit                 end the program

@@ -75,7 +75,7 @@ struct NetCommand: Command {
     options.value(
       "poll", &pollLimit,
       "how long to look for packets before sleeping, where it pays: up to 1ms, for a guest and a back-end that have "
-        + "processors of their own; 0us never looks")
+        + "processors of their own; 0s never looks")
     options.value("control", &control, "where commands are taken", placeholder: "PATH")
     options.value(
       "record", &record, "write all that a guest and the port do to this file, for replay; slow", placeholder: "PATH")

@@ -16,17 +16,16 @@ enum NetOperatorCommand: Equatable {
   case quit
 
   static let helpText = """
-    link CARD up|down  plug the cable of a card in or out; cards are counted from 0: link 0 down
-    announce CARD      tell the network where the guest is, as after a move: announce 0
-    rate PACKETS BYTES let each card send and get so many a second: rate 1000 1M; 0 is without limit
-    fault WHAT CHANCE  let it happen to packets, each way; WHAT is nothing, loss, duplication, corruption, reordering or
-                       delay, CHANCE from 0 to 1: fault loss 0.01
-    table              what the switch has learned
-    save-state CARD FILE
-                       write a card as it is now into a file, with its rings, for virtiokit state
-    info net [--json]  addresses, packets, what was dropped and why
-    help               this text
-    quit               end the program
+    link CARD up|down     plug the cable of a card in or out; cards are counted from 0: link 0 down
+    announce CARD         tell the network where the guest is, as after a move: announce 0
+    rate PACKETS BYTES    let each card send and get so many a second: rate 1000 1M; 0 is without limit
+    fault WHAT CHANCE     let it happen to packets, each way; WHAT is nothing, loss, duplication, corruption, reordering or
+                          delay, CHANCE from 0 to 1: fault loss 0.01
+    table                 what the switch has learned
+    save-state CARD FILE  write a card and its rings for virtiokit state; a relative path is this program's
+    info net [--json]     addresses, packets, what was dropped and why
+    help                  this text
+    quit                  end the program
 
     """
 

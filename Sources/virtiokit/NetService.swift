@@ -119,7 +119,7 @@ final class NetService<Device: VirtioDevice & ~Copyable> {
     case .rate(let packets, let bytes): network.setRates(PacketRates(eachWay: packets, bytes: bytes.bytes))
     case .fault(let faults): network.setFaults(faults)
     case .table: return .success(network.tableText)
-    case .saveState(let number, let path): try card(number).device.saveState(to: path)
+    case .saveState(let number, let path): return .success(try card(number).device.saveState(to: path))
     case .info(let asJSON): return .success(information(asJSON: asJSON))
     case .help: return .success(NetOperatorCommand.helpText)
     case .quit: end()

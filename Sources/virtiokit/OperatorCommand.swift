@@ -20,7 +20,7 @@ enum OperatorCommand: Equatable {
     inflate SIZE           the balloon is to hold SIZE: inflate 128M; inflate 0 gives all back
     info balloon [--json]  target, actual size, host memory, statistics
     statistics             ask the guest for new statistics
-    save-state FILE        write the device as it is now into a file, with its rings, for virtiokit state
+    save-state FILE        write the device and its rings for virtiokit state; a relative path is this program's
     help                   this text
     quit                   end the program
 
@@ -47,6 +47,8 @@ enum CommandError: Error, Equatable {
   case unknown(String)
   /// The command is there, with other arguments: its line of the help text.
   case wrongArguments(String)
+  /// The command is there, and has nothing to say in JSON.
+  case noJSON(String)
   case noSize(String)
   case wouldShrink(ByteCount, from: ByteCount)
   /// An image that cannot be served as it was asked for.
@@ -64,12 +66,18 @@ extension CommandError {
   /// What to say of words that are no command of this help text.
   static func misread(_ words: [String], helpText: String) -> CommandError {
     let lines = helpText.split(separator: "\n")
-    guard let start = lines.firstIndex(where: { $0.hasPrefix("\(words.first ?? "\n") ") }) else {
-      return .unknown(words.joined(separator: " "))
+    let plainWords = words.last == "--json" ? words.dropLast() : words[...]
+    guard let start = lines.firstIndex(where: { $0.hasPrefix("\(plainWords.first ?? "\n") ") }) else {
+      return .unknown(plainWords.joined(separator: " "))
+    }
+    if plainWords.count < words.count, !lines[start].contains("--json") {
+      return .noJSON(plainWords.joined(separator: " "))
     }
     // What a line has no room for is indented on the next; an answer is one line.
     let rest = lines[(start + 1)...].prefix { $0.hasPrefix(" ") }.map { $0.drop { $0 == " " } }
-    return .wrongArguments(([lines[start]] + rest).joined(separator: " "))
+    let usage = lines[start].split(separator: "  ", omittingEmptySubsequences: true)
+      .map { $0.drop { $0 == " " } }.joined(separator: ": ")
+    return .wrongArguments(([usage[...]] + rest).joined(separator: " "))
   }
 
   static func size(_ word: String) throws(CommandError) -> ByteCount {
@@ -82,6 +90,7 @@ extension CommandError: CustomStringConvertible {
   var description: String {
     switch self {
     case .unknown(let line): "there is no command \"\(line)\"; try help"
+    case .noJSON(let line): "\(line) has no JSON to give: leave --json out"
     case .wrongArguments(let usage): "it goes like this: \(usage)"
     case .noSize(let word): "\"\(word)\" is not \(ByteCount.expectation)"
     case .wouldShrink(let size, let present):

@@ -6,8 +6,12 @@ final class RecordingFile: Sendable {
   private let file: FileDescriptor
   private let path: String
 
-  /// - Parameter path: one that is there is replaced.
-  init(_ path: String) throws(LinuxError) {
+  /// - Parameter path: an older recording that is there is replaced; any other file is left alone, as a disk's image that
+  ///   was named by mistake, and so is what is no file, as a pipe whose reader may keep the device waiting.
+  init(_ path: String) throws {
+    if let beginning = try InputFile.beginning(of: path), !Recording.isBegun(by: beginning) {
+      throw OutputTrouble.holdsOther(path, than: "recording")
+    }
     self.path = path
     file = try FileDescriptor.open(path, for: .writing, creating: .emptied)
   }

@@ -19,7 +19,7 @@ struct ReplayCommand: Command {
   var mayBeCut = false
 
   mutating func declare(in options: inout OptionTable) {
-    options.operand("FILE", &path, "the recording")
+    options.operand("FILE", &path, "the recording; - is standard input")
     options.flag("json", &asJSON, "print JSON")
     options.flag(
       "cut", &mayBeCut, "play a recording that was cut off, as that of a device that crashed, as far as it goes")
@@ -33,13 +33,23 @@ struct ReplayCommand: Command {
   func run() -> Int32 {
     do throws(RecordingError) {
       let result = try recording().replay()
-      Terminal.write(asJSON ? "\(Self.json(result))\n" : Self.text(result))
+      try deliver(asJSON ? "\(Self.json(result))\n" : Self.text(result))
       return result.difference == nil ? 0 : 1
     } catch {
       if asJSON { Terminal.write("\(JSON.object([("error", .text("\(error)"))]))\n") }
-      Terminal.complain("\(path): \(error)")
+      Terminal.complain(Self.complaint(path, error))
       return 2
     }
+  }
+
+  private func deliver(_ text: String) throws(RecordingError) {
+    do throws(LinuxError) { try Terminal.deliver(text) } catch { throw .system(error) }
+  }
+
+  /// The kernel's errors name the file themselves.
+  private static func complaint(_ path: String, _ error: RecordingError) -> String {
+    if case .system(let error) = error, !error.subject.isEmpty { return "\(error)" }
+    return "\(path): \(error)"
   }
 
   private func recording() throws(RecordingError) -> Recording {
@@ -55,14 +65,7 @@ struct ReplayCommand: Command {
 
   private func contents() throws(RecordingError) -> [UInt8] {
     do throws(LinuxError) {
-      let file = try FileDescriptor.open(path)
-      var bytes: [UInt8] = []
-      while bytes.count <= TapeLimits.fileByteCount {
-        let more = try file.readBytes(upTo: 1 << 20)
-        if more.isEmpty { break }
-        bytes.append(contentsOf: more)
-      }
-      return bytes
+      return try InputFile.bytes(of: path, upTo: TapeLimits.fileByteCount)
     } catch {
       throw .system(error)
     }

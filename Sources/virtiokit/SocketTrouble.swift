@@ -12,6 +12,8 @@ enum SocketTrouble: Error, Equatable {
   case noDirectory(path: String, option: String)
   case notInherited(Int32)
   case noServer(path: String)
+  /// The path at which commands should be taken is a file of another kind.
+  case noSocket(path: String)
   case noAnswer(path: String, limit: Duration)
 }
 
@@ -29,9 +31,22 @@ extension SocketTrouble {
   /// Why a server did not answer, if it is one of these.
   init?(_ error: LinuxError, asking path: String, within limit: Duration) {
     switch error.number {
+    // A socket cannot be opened like a file.
+    case ECONNREFUSED where Self.canBeOpened(path): self = .noSocket(path: path)
     case ENOENT, ECONNREFUSED: self = .noServer(path: path)
     case _ where error.isTimeOut: self = .noAnswer(path: path, limit: limit)
     default: return nil
+    }
+  }
+}
+
+extension SocketTrouble {
+  private static func canBeOpened(_ path: String) -> Bool {
+    do throws(LinuxError) {
+      _ = try FileDescriptor.open(path, waits: false)
+      return true
+    } catch {
+      return false
     }
   }
 }
@@ -50,6 +65,7 @@ extension SocketTrouble: CustomStringConvertible {
         + "open under that number, or use --socket-path"
     case .noServer(let path):
       "nobody takes commands at \(path): start the device with --control \(path)"
+    case .noSocket(let path): "\(path) is no socket: give --control what the device was started with as --control"
     case .noAnswer(let path, let limit):
       "no answer from \(path) within \(limit.optionText): the device may be busy, which a longer --timeout allows for"
     }

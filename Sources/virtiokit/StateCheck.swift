@@ -76,7 +76,8 @@ private struct DeviceTrial {
   mutating func net() {
     guard let parts = parts(of: NetState.self) else { return }
     var options = NetOptions(address: parts.model.address)
-    options.pairCount = min(max(2, Int(parts.model.pairCount), (parts.queueCount + 1) / 2), 0x8000)
+    // Each pair takes room, so a state that wants more than any card has is left to the card to refuse.
+    options.pairCount = min(max(2, Int(parts.model.pairCount), (parts.queueCount + 1) / 2), 128)
     options.queueSize = max(options.queueSize, parts.largestQueue)
     options.mtu = 1500
     options.speed = 10_000

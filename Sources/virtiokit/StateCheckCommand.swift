@@ -28,7 +28,7 @@ struct StateCheckCommand: Command {
     } else if document.sections.isEmpty {
       _ = try source.snapshot()
     }
-    Terminal.write(report.text)
+    try Terminal.deliver(report.text)
     return report.isConsistent ? .fine : .different
   }
 }

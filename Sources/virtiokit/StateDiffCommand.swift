@@ -35,7 +35,7 @@ struct StateDiffCommand: Command {
     let found = first.differences(to: second).filter { difference in
       !ignored.contains { difference.field.hasPrefix($0) }
     }
-    Terminal.write(found.map(Self.line).joined())
+    try Terminal.deliver(found.map(Self.line).joined())
     return found.isEmpty && first.problems.isEmpty && second.problems.isEmpty ? .fine : .different
   }
 

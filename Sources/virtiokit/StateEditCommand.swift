@@ -1,4 +1,5 @@
 import DeviceState
+import Glibc
 import Options
 
 /// `virtiokit state edit`
@@ -23,19 +24,25 @@ struct StateEditCommand: Command {
   var inPlace = false
 
   mutating func declare(in options: inout OptionTable) {
-    options.repeated("set", &changes, "what to change, any number of times", placeholder: "SECTION:FIELD=VALUE")
+    options.repeated("set", &changes, "what to change", placeholder: "SECTION:FIELD=VALUE")
     options.repeated("remove", &removed, "a section to leave out", placeholder: "SECTION")
-    options.value("output", &output, "where to write the new snapshot", placeholder: "PATH")
-    options.flag("in-place", &inPlace, "write it over the old one")
+    options.value("output", &output, "where to write the new snapshot; - is standard output", placeholder: "PATH")
+    options.flag("in-place", &inPlace, "write it in place of the old one, whole or not at all")
     options.operand("FILE", &file, "a snapshot, as bytes or as JSON; the new one has the same form")
   }
 
   func validate() throws(OptionError) {
     if output == nil, !inPlace { throw .missingOption("--output", placeholder: "PATH") }
+    if let output, inPlace {
+      throw .rejected(option: "--output", value: output, reason: "--in-place is given too")
+    }
+    if inPlace, file == "-" { throw .missingOption("--output", placeholder: "PATH") }
+    if changes.isEmpty, removed.isEmpty { throw .missingOption("--set", placeholder: "SECTION:FIELD=VALUE") }
   }
 
   func run() throws -> StateOutcome {
     let source = try StateFile(file)
+    guard source.format.isWritten || !inPlace else { throw StateFileError.notWritten(file) }
     let old = try source.snapshot()
     var sections = old.sections
     for label in removed {
@@ -48,7 +55,7 @@ struct StateEditCommand: Command {
     try StateFile.write(try source.format.form.bytes(of: new), to: output ?? file)
     let before = StateDocument(surveying: old.encoded())
     let lines = before.differences(to: StateDocument(surveying: new.encoded())).map(StateDiffCommand.line)
-    if output != "-" { Terminal.write(lines.joined()) }
+    if output != "-" { try Terminal.deliver(lines.joined()) }
     return .fine
   }
 
@@ -133,6 +140,7 @@ struct StateConvertCommand: Command {
     for (label, version) in versions.compactMap(Self.parse) {
       snapshot = try Self.rewritten(snapshot, label, version)
     }
+    guard output != "-" || form != .binary || isatty(1) == 0 else { throw StateFileError.noTerminal }
     try StateFile.write(try form.bytes(of: snapshot), to: output)
     return outcome
   }

@@ -4,7 +4,7 @@ import QEMUStream
 
 /// Migration streams and saved files of QEMU.
 extension StateFormat {
-  static let qemu = StateFormat(form: .binary) { bytes in
+  static let qemu = StateFormat(form: .binary, isWritten: false) { bytes in
     bytes.starts(with: "QEVM".utf8)
   } survey: { bytes in
     do throws(QEMUStreamError) {

@@ -6,6 +6,8 @@ import Options
 struct StateFormat: Sendable {
   /// What a changed file is written in.
   let form: StateForm
+  /// Whether that is the format itself.
+  let isWritten: Bool
   /// Whether a file is likely to be of the format, from its first bytes.
   let recognizes: @Sendable ([UInt8]) -> Bool
   /// Reads as much of a file as can be read.
@@ -16,7 +18,7 @@ struct StateFormat: Sendable {
   /// In the order in which they are tried; the last takes anything.
   static let all: [StateFormat] = [.json, .qemu, .snapshot]
 
-  static let snapshot = StateFormat(form: .binary) { _ in
+  static let snapshot = StateFormat(form: .binary, isWritten: true) { _ in
     true
   } survey: { bytes in
     StateDocument(surveying: bytes)
@@ -24,7 +26,7 @@ struct StateFormat: Sendable {
     try Snapshot(decoding: bytes)
   }
 
-  static let json = StateFormat(form: .json) { bytes in
+  static let json = StateFormat(form: .json, isWritten: true) { bytes in
     bytes.first { !$0.isSpace } == UInt8(ascii: "{")
   } survey: { bytes in
     do {
@@ -63,14 +65,8 @@ struct StateFile {
   /// - Parameter path: `-` is standard input.
   init(_ path: String) throws {
     self.path = path
-    let file = path == "-" ? FileDescriptor(owning: 0) : try FileDescriptor.open(path)
-    var bytes: [UInt8] = []
-    while true {
-      let piece = try file.readBytes(upTo: 1 << 20)
-      if piece.isEmpty { break }
-      bytes += piece
-      guard bytes.count <= Self.mostBytes else { throw StateFileError.tooLarge(path) }
-    }
+    let bytes = try InputFile.bytes(of: path, upTo: Self.mostBytes)
+    guard bytes.count <= Self.mostBytes else { throw StateFileError.tooLarge(path) }
     self.bytes = bytes
     format = StateFormat.all.first { $0.recognizes(bytes) } ?? .snapshot
   }
@@ -79,22 +75,14 @@ struct StateFile {
 
   /// The snapshot, whole; throws what is wrong with it, with the file's name.
   func snapshot() throws -> Snapshot {
+    guard !bytes.isEmpty else { throw StateFileError.refused(path, "the file is empty") }
     do { return try format.snapshot(bytes) } catch { throw StateFileError.refused(path, "\(error)") }
   }
 
-  /// Writes a file in place of what it was. `-` is standard output.
+  /// Writes a file whole or not at all. `-` is standard output.
   static func write(_ bytes: [UInt8], to path: String) throws {
-    if path == "-" {
-      let output = FileDescriptor(owning: 1)
-      var failure: LinuxError?
-      do throws(LinuxError) { try output.writeAll(bytes) } catch { failure = error }
-      _ = output.release()
-      if let failure { throw failure }
-      return
-    }
-    let file = try FileDescriptor.open(path, for: .writing, creating: .emptied)
-    try file.writeAll(bytes)
-    try file.synchronize()
+    if path != "-" { return try FileDescriptor.replaceContents(of: path, with: bytes) }
+    try Terminal.deliver(bytes)
   }
 }
 
@@ -105,12 +93,18 @@ enum StateFileError: Error, CustomStringConvertible {
   case refused(String, String)
   case noSection(String)
   case wantsSectionAndField(String)
+  /// A format that is read and not written.
+  case notWritten(String)
+  case noTerminal
 
   var description: String {
     switch self {
     case .tooLarge(let path): "\(path): more than \(StateFile.mostBytes >> 20) MiB are no device state"
     case .notText: "the text is not UTF-8"
     case .refused(let path, let reason): "\(path): \(reason)"
+    case .notWritten(let path):
+      "\(path) is no snapshot and is left as it is: give --output the path of a new one"
+    case .noTerminal: "a snapshot's bytes are nothing for a terminal: give --output a path, or say --to json"
     case .noSection(let label): "there is no section \(label)"
     case .wantsSectionAndField(let text):
       "\"\(text)\" does not say what to set: write SECTION:FIELD=VALUE, such as balloon:targetPages=1024"

@@ -32,7 +32,7 @@ enum StateMeaning {
     case ("balloon", "pollInterval"), ("balloon", "lastReportAge"), ("balloon", "age"):
       "\(Duration.nanoseconds(Int64(clamping: number)))"
     case ("block", "capacitySectors"): "\(ByteCount(bytes: number &* 512))"
-    case ("net", "address"): address(number)
+    case ("net", "address"), ("net", "unicast"), ("net", "multicast"): address(number)
     case ("guest-memory", "address"), ("guest-memory", "start"): hex(number)
     case (_, _) where field.hasSuffix("Bytes") || field == "byteCount": "\(ByteCount(bytes: number))"
     default: nil

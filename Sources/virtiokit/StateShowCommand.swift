@@ -25,7 +25,7 @@ struct StateShowCommand: Command {
 
   func run() throws -> StateOutcome {
     let document = try StateFile(file).document
-    Terminal.write(asJSON ? try document.indentedJSON : document.text(StateMeaning.remark))
+    try Terminal.deliver(asJSON ? document.indentedJSON : document.text(StateMeaning.remark))
     if document.problems.isEmpty { return .fine }
     return document.sections.isEmpty ? .unreadable : .different
   }
@@ -47,7 +47,7 @@ struct StateHexdumpCommand: Command {
   func run() throws -> StateOutcome {
     let file = try StateFile(file)
     let document = file.document
-    Terminal.write(document.hexdump(of: file.bytes))
+    try Terminal.deliver(document.hexdump(of: file.bytes))
     for problem in document.problems { Terminal.complain(problem) }
     if document.problems.isEmpty { return .fine }
     return document.sections.isEmpty ? .unreadable : .different
@@ -77,7 +77,7 @@ struct StateSchemaCommand: Command {
       throw StateFileError.noSection(section)
     }
     let chosen = KnownState.all.filter { sections.isEmpty || sections.contains($0.section) }
-    Terminal.write(try chosen.map { try $0.schema().text }.joined(separator: "\n"))
+    try Terminal.deliver(chosen.map { try $0.schema().text }.joined(separator: "\n"))
     return .fine
   }
 }

@@ -6,6 +6,19 @@ enum Terminal {
     write(text, to: 1)
   }
 
+  /// Prints what a command was asked for. A full disk is an error; a reader that has seen enough is not.
+  static func deliver(_ bytes: [UInt8]) throws(LinuxError) {
+    let output = FileDescriptor(owning: 1)
+    var failure: LinuxError?
+    do throws(LinuxError) { try output.writeAll(bytes) } catch { failure = error }
+    _ = output.release()
+    if let failure, !failure.isPeerGone {
+      throw LinuxError(call: failure.call, subject: "standard output", number: failure.number)
+    }
+  }
+
+  static func deliver(_ text: String) throws(LinuxError) { try deliver(Array(text.utf8)) }
+
   static func complain(_ sentence: String) {
     write("virtiokit: \(sentence)\n", to: 2)
   }

@@ -151,4 +151,56 @@ final class ShiftedStore: BlockStore {
     print("\(file.count) bytes for \(recording.stepCount) steps")
     #expect(file.count < 2000 * recording.stepCount)
   }
+
+  /// The recording with every decision to notify turned round, or only with the calls counted that have some.
+  private static func turned(_ file: [UInt8], _ isTurned: Bool) throws -> (file: [UInt8], count: Int) {
+    var turned = TapeFrames.preamble
+    var checksum = CRC32C.checksum(turned)
+    var count = 0
+    for frame in try TapeFrames.frames(of: file) {
+      var contents = Array(file[frame.range])
+      if frame.kind == .call {
+        var call = try TapeReader.record(TapeCall.self, in: file, at: frame.range)
+        count += call.notifications.count
+        for index in call.notifications.indices where isTurned { call.notifications[index].decision.isDue.toggle() }
+        contents = try TapeWriter.bytes(of: call)
+      }
+      TapeFrames.append(frame.kind, contents, &checksum, to: &turned)
+    }
+    return (turned, count)
+  }
+
+  @Test(
+    "whether the driver is notified is compared, for what it had wished then",
+    arguments: [[], [.eventIndex], [.inOrder]] as [Features])
+  func notifications(_ ringFeatures: Features) throws {
+    let random = SeededGenerator(for: "recorded notifications")
+    let file = try Self.recording(random, actCount: 60, Self.plain.union(ringFeatures))
+    let (same, count) = try Self.turned(file, false)
+    #expect(same == file)
+    #expect(count > 20)
+    let difference = try #require(try Recording(Self.turned(file, true).file).replay().difference)
+    #expect(difference.expected.contains("notified") && difference.expected != difference.found)
+    #expect(difference.queue != nil)
+  }
+
+  @Test("a recording of the format before, which has no notifications, is still played")
+  func olderFormat() throws {
+    let file = try Self.recording(SeededGenerator(seed: 9), actCount: 10)
+    var older = TapeFrames.preamble(of: TapeFrames.oldestFormat)
+    var checksum = CRC32C.checksum(older)
+    for frame in try TapeFrames.frames(of: file) {
+      var contents = Array(file[frame.range])
+      if frame.kind == .call {
+        var call = try TapeReader.record(TapeCall.self, in: file, at: frame.range)
+        call.notifications = []
+        let head = try TapeWriter.bytes(of: call.call)
+        // Behind the call stood what now follows the empty list.
+        contents = head + (try TapeWriter.bytes(of: call)).dropFirst(head.count + 1)
+      }
+      TapeFrames.append(frame.kind, contents, &checksum, to: &older)
+    }
+    #expect(try Recording(older).replay().difference == nil)
+    #expect(try Recording(try Recording.mended(older)).replay().difference == nil)
+  }
 }

@@ -108,6 +108,13 @@ import VirtioCore
     }
   }
 
+  @Test("guest memory that a device touches is bounded, however few bytes tell of it")
+  func memory() throws {
+    let recording = try Recording(try DiskRecordingTests.recording(SeededGenerator(seed: 5), actCount: 20))
+    #expect(try recording.replay(memoryLimit: 1 << 20).difference == nil)
+    #expect(throws: RecordingError.self) { try recording.replay(memoryLimit: 4096) }
+  }
+
   @Test("a run of zeros without end is refused before anything is allocated for it")
   func endlessZeros() throws {
     let huge: [UInt8] = [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F]

@@ -1,3 +1,4 @@
+import Foundation
 import Options
 import Testing
 
@@ -26,7 +27,16 @@ import Testing
   func wrongArguments(line: String) throws {
     let name = try #require(line.split(separator: " ").first)
     let usage = try #require(OperatorCommand.helpText.split(separator: "\n").first { $0.hasPrefix(name) })
-    #expect(throws: CommandError.wrongArguments(String(usage))) { try OperatorCommand(line) }
+    let gap = try #require(usage.range(of: "  "))
+    let sentence = usage[..<gap.lowerBound] + ": " + usage[gap.upperBound...].drop { $0 == " " }
+    #expect(throws: CommandError.wrongArguments(String(sentence))) { try OperatorCommand(line) }
+  }
+
+  @Test("JSON is refused by name where a command has none, and an unknown command is not blamed on it")
+  func json() {
+    #expect(throws: CommandError.noJSON("statistics")) { try OperatorCommand("statistics --json") }
+    #expect(throws: CommandError.noJSON("table")) { try NetOperatorCommand("table --json") }
+    #expect(throws: CommandError.unknown("explode")) { try DiskCommand("explode --json") }
   }
 
   @Test("a size that makes no sense is refused", arguments: ["M", "-1", "1.2.3G", "99999999999999999999"])

@@ -5,6 +5,7 @@ import Options
 import Testing
 import VirtioBlk
 import VirtioCore
+import VirtioNet
 
 @testable import virtiokit
 
@@ -65,6 +66,64 @@ import VirtioCore
     #expect(try run("diff", file, new, "--ignore", "targetPages") == .fine)
     #expect(try run("edit", file, "--set", "balloon:nothing=7", "--output", new) == .unreadable)
     #expect(try run("edit", file, "--set", "targetPages=7", "--output", new) == .unreadable)
+  }
+
+  @Test("a file is edited in place whole: permissions stay, nothing else is left, and a refused edit changes nothing")
+  func inPlace() throws {
+    let folder = try Folder()
+    let file = try folder.write(try Self.snapshot().encoded(), "a.state")
+    try FileManager.default.setAttributes([.posixPermissions: 0o640], ofItemAtPath: file)
+    try FileManager.default.createSymbolicLink(atPath: folder.path("link"), withDestinationPath: "a.state")
+    #expect(try run("edit", folder.path("link"), "--set", "balloon:targetPages=9", "--in-place") == .fine)
+    #expect(try Snapshot(decoding: folder.read("a.state")).read(BalloonState.self).targetPages == 9)
+    let attributes = try FileManager.default.attributesOfItem(atPath: file)
+    #expect(attributes[.posixPermissions] as? Int == 0o640)
+    #expect(try run("edit", file, "--set", "balloon:targetPages=9", "--output", "/dev/full") == .unreadable)
+    #expect(try run("edit", file, "--set", "balloon:targetPages=10", "--output", folder.url.path) == .unreadable)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path).sorted() == ["a.state", "link"])
+    for words in [["--output", "x", "--in-place", "--set", "a:b=1"], ["--in-place"]] {
+      #expect(throws: OptionError.self) { try StateAction.program.parse(["edit", file] + words) }
+    }
+    #expect(throws: OptionError.self) { try StateAction.program.parse(["edit", "-", "--set", "a:b=1", "--in-place"]) }
+  }
+
+  @Test("a card of more pairs than any has is refused without being made")
+  func manyPairs() throws {
+    var snapshot = Snapshot()
+    var state = NetState()
+    state.address = try #require(EthernetAddress("52:54:00:12:34:56"))
+    state.pairCount = 0x8000
+    var host = HostState<NetState>()
+    host.device = DeviceID.network.rawValue
+    host.features = [.version1]
+    try snapshot.add(host)
+    try snapshot.add(state)
+    var report = StateReport()
+    report.check(snapshot)
+    #expect(report.lines.contains { $0.contains("pairCount") }, "\(report.lines)")
+    #expect(!report.isConsistent)
+  }
+
+  @Test("a stream of QEMU is not written over by an edit in place")
+  func foreign() throws {
+    let folder = try Folder()
+    let file = try folder.write(Array("QEVM".utf8) + [0, 0, 0, 3], "stream")
+    #expect(try run("edit", file, "--set", "net:pairCount=1", "--in-place") == .unreadable)
+    #expect(try folder.read("stream").count == 8)
+  }
+
+  @Test("a recording replaces a recording and nothing else, so a slip costs no image")
+  func recordingFile() throws {
+    let folder = try Folder()
+    let image = try folder.write([1, 2, 3], "disk.img")
+    #expect(throws: OutputTrouble.self) { try RecordingFile(image) }
+    #expect(try folder.read("disk.img") == [1, 2, 3])
+    #expect(throws: OutputTrouble.self) { try RecordingFile(folder.url.path) }
+    let old = try folder.write(Array("VREC\r\n\u{1a}".utf8) + [1, 0], "old.rec")
+    for path in [old, try folder.write([], "empty"), folder.path("new")] {
+      #expect(throws: Never.self) { try RecordingFile(path) }
+    }
+    #expect(try folder.read("old.rec").isEmpty)
   }
 
   @Test("a state that no device could go on from is not consistent, for the reason that the device gives")

@@ -2,8 +2,8 @@ import Foundation
 import FuzzInput
 import Recording
 
-// Recordings of any device whose checksums are right, and the same bytes as they are. A recording is a good place to begin:
-// copy Tests/RecordingTests/Fixtures/*.rec to the corpus.
+// Recordings of any device whose checksums are right, and the same bytes as they are. `Fuzz/run` begins with those of
+// Tests/RecordingTests/Fixtures.
 
 func run(_ input: FuzzInput) {
   var input = input

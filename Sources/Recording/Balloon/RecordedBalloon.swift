@@ -49,15 +49,3 @@ extension RecordedDevice where Model: ~Copyable {
     obey(order) { $0.pollStatistics(every: interval) }
   }
 }
-
-extension Recording {
-  func replayBalloon() throws(RecordingError) -> ReplayResult {
-    let setup = try properties(BalloonSetup.self)
-    let outside = ReplayedOutside()
-    let model = BalloonDevice(setup.options, reclaimer: ReplayedReclaimer(outside)) {
-      outside.ask(Act(.time))?.numbers.first ?? 0
-    }
-    var replayer = Replayer(self, outside, model)
-    return try replayer.run()
-  }
-}

@@ -33,16 +33,3 @@ extension RecordedDevice where Model == BlockDevice {
     try obey(Act(.resize, byteCount)) { (disk) throws(StoreError) in try disk.resize(toByteCount: byteCount) }
   }
 }
-
-extension Recording {
-  /// Plays the recording with a disk.
-  /// - Parameter make: makes the disk, from its store and options.
-  func replayDisk<Disk: RecordableDevice & ~Copyable>(
-    _ make: (any BlockStore, BlockOptions) -> Disk
-  ) throws(RecordingError) -> ReplayResult {
-    let setup = try properties(BlockSetup.self)
-    let outside = ReplayedOutside()
-    var replayer = Replayer(self, outside, make(ReplayedStore(setup, outside), setup.options))
-    return try replayer.run()
-  }
-}

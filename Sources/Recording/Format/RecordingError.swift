@@ -52,6 +52,8 @@ public enum TapeLimits {
   public static let recordByteCount = 64 << 20
   /// The most bytes at one place of guest memory or in one answer.
   public static let contentByteCount = 16 << 20
+  /// How much guest memory a replay touches at most, in bytes.
+  public static let memoryByteCount = 4 << 30
   /// The most elements of one list.
   public static let elementCount = 1 << 20
 }

@@ -59,9 +59,26 @@ struct QueuePlace: Equatable, TapeRecord {
   }
 }
 
+/// Whether the driver of a queue was told of used buffers after the call before, and what it had wished then. What it had
+/// wished is what came from outside: a driver may change it at any moment.
+struct QueueNotification: Equatable, TapeRecord {
+  var index: UInt16 = 0
+  var decision = NotificationDecision()
+
+  mutating func code(with coder: inout some TapeCoder) throws(RecordingError) {
+    try coder.number(&index)
+    try coder.number(&decision.used)
+    try coder.number(&decision.wish)
+    try coder.flag(&decision.isFirst)
+    try coder.flag(&decision.isDue)
+  }
+}
+
 /// A call, and all that is new to the device when it comes.
 struct TapeCall: Equatable, TapeRecord {
   var call = ModelCall()
+  /// What was decided since the call before.
+  var notifications: [QueueNotification] = []
   /// The guest's memory, if it is not the same as before; empty if it is.
   var memory: [MemoryPlace] = []
   var queues: [QueuePlace] = []
@@ -69,6 +86,7 @@ struct TapeCall: Equatable, TapeRecord {
 
   mutating func code(with coder: inout some TapeCoder) throws(RecordingError) {
     try coder.record(&call)
+    if coder.format > TapeFrames.oldestFormat { try coder.list(&notifications) }
     try coder.list(&memory)
     try coder.list(&queues)
     try coder.list(&patches)

@@ -5,6 +5,8 @@ import VirtioCore
 ///
 /// Numbers take a byte for each seven bits, lists and bytes their count first, and runs of zeros next to nothing.
 protocol TapeCoder {
+  /// The format of the recording, of which an older one has less.
+  var format: UInt8 { get }
   /// The error for what has just been read and makes no sense.
   func malformed(_ reason: String) -> RecordingError
   mutating func number<Number: FixedWidthInteger & UnsignedInteger>(_ value: inout Number) throws(RecordingError)

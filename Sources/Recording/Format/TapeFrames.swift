@@ -17,8 +17,15 @@ enum TapeKind: UInt8 {
 enum TapeFrames {
   /// A name, and bytes that a transport of text would change.
   static let start: [UInt8] = Array("VREC".utf8) + [0x0D, 0x0A, 0x1A]
-  static let format: UInt8 = 1
-  static var preamble: [UInt8] { start + [format] }
+  /// The newest format. Since 2 a call has the decisions to notify that were made since the one before.
+  static let format: UInt8 = 2
+  static let oldestFormat: UInt8 = 1
+  static var preamble: [UInt8] { preamble(of: format) }
+
+  static func preamble(of format: UInt8) -> [UInt8] { start + [format] }
+
+  /// The format that a file says it has.
+  static func format(of file: [UInt8]) -> UInt8? { file.count > start.count ? file[start.count] : nil }
 
   static func append(_ kind: TapeKind, _ contents: [UInt8], _ checksum: inout UInt32, to output: inout [UInt8]) {
     var frame = littleEndian(UInt32(contents.count)) + [kind.rawValue]
@@ -48,8 +55,8 @@ extension TapeFrames {
   static func frames(of file: [UInt8]) throws(RecordingError) -> [TapeFrame] {
     guard file.starts(with: start.prefix(file.count)), !file.isEmpty else { throw .notARecording }
     guard file.count >= preamble.count else { throw .cut(at: file.count) }
-    guard file[start.count] == format else { throw .unknownFormat(file[start.count]) }
-    var checksum = CRC32C.checksum(preamble)
+    guard (oldestFormat...format).contains(file[start.count]) else { throw .unknownFormat(file[start.count]) }
+    var checksum = CRC32C.checksum(file.prefix(preamble.count))
     var frames: [TapeFrame] = []
     var place = preamble.count
     while frames.last?.kind != .end { frames.append(try frame(of: file, &place, &checksum)) }

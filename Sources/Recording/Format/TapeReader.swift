@@ -1,22 +1,24 @@
 /// Reads records from bytes that may be anything, and knows where it stands.
 struct TapeReader: TapeCoder {
+  let format: UInt8
   private let source: [UInt8]
   private(set) var position: Int
   private let end: Int
   /// How many bytes may still come of runs of zeros.
   private var room = TapeLimits.recordByteCount
 
-  init(_ source: [UInt8], _ range: Range<Int>) {
+  init(_ source: [UInt8], _ range: Range<Int>, format: UInt8 = TapeFrames.format) {
     self.source = source
+    self.format = format
     position = range.lowerBound
     end = range.upperBound
   }
 
   /// The one record that stands at a place of a file.
   static func record<Value: TapeRecord>(
-    _: Value.Type, in source: [UInt8], at range: Range<Int>
+    _: Value.Type, in source: [UInt8], at range: Range<Int>, format: UInt8 = TapeFrames.format
   ) throws(RecordingError) -> Value {
-    var reader = TapeReader(source, range)
+    var reader = TapeReader(source, range, format: format)
     var value = Value()
     try value.code(with: &reader)
     guard reader.position == reader.end else { throw reader.malformed("a record is longer than what it holds") }

@@ -1,5 +1,6 @@
 /// Writes records.
 struct TapeWriter: TapeCoder {
+  let format = TapeFrames.format
   private(set) var output: [UInt8] = []
 
   /// The bytes of one record.

@@ -45,13 +45,3 @@ extension RecordedDevice where Model == NetDevice {
     obey(order) { $0.announce(address) }
   }
 }
-
-extension Recording {
-  func replayCard() throws(RecordingError) -> ReplayResult {
-    let setup = try properties(NetSetup.self)
-    let outside = ReplayedOutside()
-    let ports = (0..<Int(setup.portCount)).map { ReplayedPort($0, outside) }
-    var replayer = Replayer(self, outside, NetDevice(setup.options, ports: ports))
-    return try replayer.run()
-  }
-}
