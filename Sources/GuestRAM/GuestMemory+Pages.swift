@@ -73,15 +73,19 @@ extension GuestMemory {
   /// The parts of a range that have host memory behind them; of a region with huge pages all of its part, as to ask for
   /// them costs as much as for those of the whole file.
   public func residentRanges(in range: GuestRange) throws(GuestMemoryError) -> [GuestRange] {
+    try residentRanges(in: [range])
+  }
+
+  /// The same for several ranges, in their order, which costs far less than to ask about each of them.
+  public func residentRanges(in parts: [GuestRange]) throws(GuestMemoryError) -> [GuestRange] {
+    guard !parts.isEmpty else { return [] }
     var ranges: [GuestRange] = []
-    for region in regions {
-      guard let part = region.range.overlap(range) else { continue }
-      if region.backingPageByteCount > 4096 {
-        ranges.append(part)
-      } else {
-        try system { () throws(LinuxError) in
-          if try region.isPresent(part) { return ranges.append(part) }
-          try region.forEachResidentPart(of: part) { ranges.append($0) }
+    try system { () throws(LinuxError) in
+      let map = try PageMap()
+      for part in parts {
+        for region in regions {
+          guard let part = region.range.overlap(part) else { continue }
+          try region.forEachResidentPart(of: part, asking: map) { ranges.append($0) }
         }
       }
     }
@@ -125,12 +129,22 @@ extension MemoryRegion {
     }
   }
 
-  /// Whether a part has memory behind all of it, as far as this process can tell at once: for the end of a file's data the
-  /// kernel looks at all of the data that follows, however little is asked about.
-  fileprivate func isPresent(_ part: GuestRange) throws(LinuxError) -> Bool {
-    guard file != nil else { return false }
-    let start = hostOffset(of: part.start)
-    return try mapping.isPresent(start..<start + Int(part.byteCount))
+  /// Of a part of the region; all of it where pages are huge.
+  fileprivate func forEachResidentPart(
+    of part: GuestRange, asking map: borrowing PageMap, _ body: (GuestRange) -> Void
+  ) throws(LinuxError) {
+    if backingPageByteCount > 4096 { return body(part) }
+    var next = hostOffset(of: part.start)
+    let end = next + Int(part.byteCount)
+    guard file == nil else {
+      // For the end of a file's data the kernel looks at all of the data that follows, however little is asked about.
+      if try map.isPresent(next..<end, of: mapping) { return body(part) }
+      return try forEachResidentPart(of: part, body)
+    }
+    while next < end, let found = try map.nextPresent(in: mapping, from: next, before: end) {
+      body(guestRange(of: found))
+      next = found.upperBound
+    }
   }
 
   func forEachResidentPart(_ body: (GuestRange) -> Void) throws(LinuxError) {
@@ -143,8 +157,7 @@ extension MemoryRegion {
     var next = hostOffset(of: part.start)
     let end = next + Int(part.byteCount)
     while next < end, let part = try nextResident(from: next, before: end) {
-      let start = range.start.rawValue + UInt64(part.lowerBound - mappingOffset)
-      body(GuestRange(start: GuestAddress(start), byteCount: UInt64(part.count)))
+      body(guestRange(of: part))
       next = part.upperBound
     }
   }

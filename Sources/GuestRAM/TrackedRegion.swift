@@ -13,6 +13,8 @@ final class TrackedRegion: Sendable {
   /// Whether the kernel tells of its writes.
   let isRegistered = Atomic(false)
   private let marks: Mutex<PageMarks>
+  /// The stretches of which the file has had no page so far, one bit each.
+  let empty: Mutex<PageMarks>
 
   init(_ region: MemoryRegion) throws(GuestMemoryError) {
     let start = region.mappingOffset
@@ -22,6 +24,7 @@ final class TrackedRegion: Sendable {
     self.region = region
     bytes = region.backingPages(of: start..<start + Int(region.range.byteCount))
     marks = Mutex(PageMarks(pageCount: bytes.count / Self.pageByteCount))
+    empty = Mutex(PageMarks(pageCount: (bytes.count + Self.stretchByteCount - 1) / Self.stretchByteCount))
   }
 
   /// Notes the backing pages of some bytes of the mapping as changed, and does something before anybody can take that

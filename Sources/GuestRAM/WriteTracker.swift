@@ -13,7 +13,8 @@ import Synchronization
 /// files (a page's protection outlives the page), so the mapping tells the tracker. A hole that is made in the file
 /// behind the mapping's back is not seen.
 ///
-/// Tracking makes no page resident; it costs two parts in a thousand of the memory for page tables.
+/// Tracking makes no page resident; it costs two parts in a thousand of the memory for page tables, and each look the time to
+/// go through these, half a millisecond for each GiB. Asynchronously, of memory in files only what is in use counts.
 public final class WriteTracker: Sendable {
   /// How the kernel tells of writes.
   public enum Method: CaseIterable, Sendable {

@@ -23,7 +23,7 @@ final class WriteTracking: Sendable {
     ending = try system { () throws(LinuxError) in try Eventfd() }
   }
 
-  /// Protects all of memory. After an error `end` undoes what was done of it.
+  /// Protects all of memory that is in use. After an error `end` undoes what was done of it.
   func start() throws(GuestMemoryError) {
     for tracked in regions {
       try system { () throws(LinuxError) in
@@ -31,7 +31,11 @@ final class WriteTracking: Sendable {
         try userfaultfd.register(mapping, at: tracked.bytes.lowerBound, byteCount: tracked.bytes.count, for: .writes)
         tracked.isRegistered.store(true, ordering: .relaxed)
         mapping.watchDiscards { [weak tracked] in tracked?.mark($0) {} }
-        try protect(tracked, tracked.bytes)
+        // A fault that is to be answered has to be met first, wherever it is.
+        if pageMap != nil { try tracked.findEmpty() }
+        try forEachPart(of: tracked, tracked.bytes) { (part, isEmpty) throws(LinuxError) in
+          if !isEmpty { try protect(tracked, part) }
+        }
       }
     }
   }
@@ -82,8 +86,44 @@ final class WriteTracking: Sendable {
   private func visitPageMap(
     of tracked: TrackedRegion, _ bytes: Range<Int>, taking: Bool, _ body: (GuestRange) -> Void
   ) throws(LinuxError) {
-    try pageMap?.forEachWritten(in: tracked.region.mapping, bytes, protecting: taking) {
-      body(tracked.region.guestRange(of: $0))
+    guard pageMap != nil else { return }
+    try forEachPart(of: tracked, bytes) { (part, isEmpty) throws(LinuxError) in
+      if isEmpty { return try visitFirstUse(of: tracked, part, taking: taking, body) }
+      try pageMap?.forEachWritten(in: tracked.region.mapping, part, protecting: taking) {
+        body(tracked.region.guestRange(of: $0))
+      }
+    }
+  }
+
+  /// Hands out what the file has by now where it had nothing before.
+  private func visitFirstUse(
+    of tracked: TrackedRegion, _ bytes: Range<Int>, taking: Bool, _ body: (GuestRange) -> Void
+  ) throws(LinuxError) {
+    var rest = bytes
+    while let stretch = try tracked.nextStretchInUse(in: rest) {
+      if taking {
+        try protect(tracked, stretch)
+        tracked.noteUsed(stretch)
+      }
+      var next = stretch.lowerBound
+      while next < stretch.upperBound,
+        let pages = try tracked.region.nextResident(from: next, before: stretch.upperBound)
+      {
+        body(tracked.region.guestRange(of: pages))
+        next = pages.upperBound
+      }
+      rest = stretch.upperBound..<bytes.upperBound
+    }
+  }
+
+  private func forEachPart(
+    of tracked: TrackedRegion, _ bytes: Range<Int>, _ body: (Range<Int>, _ isEmpty: Bool) throws(LinuxError) -> Void
+  ) throws(LinuxError) {
+    var rest = bytes
+    while !rest.isEmpty {
+      let (part, isEmpty) = tracked.nextPart(of: rest)
+      try body(part, isEmpty)
+      rest = part.upperBound..<bytes.upperBound
     }
   }
 

@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 
 extension Mapping {
@@ -52,64 +51,8 @@ extension Mapping {
     _ = try retrying("madvise") { unsafe madvise(base, byteCount, Int32(MADV_HUGEPAGE)) }
   }
 
-  /// The first stretch of pages in memory or swap from `start` on, in bytes, or nil when there is none before `end`.
-  ///
-  /// It knows what this process has touched, and so all of memory that nobody else has. It reads the kernel's page map and
-  /// none of the pages. Where there is swap, pages that are protected by a `Userfaultfd` count, present or not.
+  /// `PageMap.nextPresent` of this mapping, for whoever asks once.
   public func nextPresent(from start: Int, before end: Int) throws(LinuxError) -> Range<Int>? {
-    let pageByteCount = 4096
-    let map = try FileDescriptor(
-      owning: retrying("open(/proc/self/pagemap)") {
-        unsafe open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
-      })
-    var entries = [UInt64](repeating: 0, count: 8192)
-    let hasSwap = Self.hasSwap
-    var first: Int?
-    var page = start / pageByteCount
-    let last = (end + pageByteCount - 1) / pageByteCount
-    while page < last {
-      let count = min(entries.count, last - page)
-      let offset = unsafe (Int(bitPattern: base) / pageByteCount + page) * 8
-      let got = try retrying("pread(/proc/self/pagemap)") {
-        unsafe pread(map.rawValue, &entries, count * 8, offset)
-      }
-      guard got > 0 else { throw LinuxError(call: "pread(/proc/self/pagemap)", number: EIO) }
-      for index in 0..<(got / 8) {
-        let isPresent = Self.isPresent(entries[index], swap: hasSwap)
-        if isPresent, first == nil { first = (page + index) * pageByteCount }
-        if !isPresent, let first { return first..<((page + index) * pageByteCount) }
-      }
-      page += got / 8
-    }
-    return first.map { max($0, start)..<end }
-  }
-
-  /// Whether this process has all of these pages in its map: those of a file are in the file then, and if not they may be.
-  public func isPresent(_ bytes: Range<Int>) throws(LinuxError) -> Bool {
-    let map = try FileDescriptor.open("/proc/self/pagemap")
-    var page = bytes.lowerBound / 4096
-    let last = (bytes.upperBound + 4095) / 4096
-    var entries = [UInt64](repeating: 0, count: min(4096, last - page))
-    while page < last {
-      let count = min(entries.count, last - page)
-      let offset = unsafe (Int(bitPattern: base) / 4096 + page) * 8
-      let got = try retrying("pread(/proc/self/pagemap)") {
-        unsafe pread(map.rawValue, &entries, count * 8, offset)
-      }
-      guard got > 0, entries[..<(got / 8)].allSatisfy({ $0 >> 63 != 0 }) else { return false }
-      page += got / 8
-    }
-    return true
-  }
-
-  /// Bits 63 and 62 of a page map's entry: the page is in memory, or in swap. The latter is also said of a page that is not
-  /// there and protected (bit 57); a machine without swap can tell the difference.
-  private static func isPresent(_ entry: UInt64, swap hasSwap: Bool) -> Bool {
-    entry >> 63 != 0 || entry >> 62 & 1 != 0 && (hasSwap || entry >> 57 & 1 == 0)
-  }
-
-  private static var hasSwap: Bool {
-    var info = sysinfo()
-    return unsafe sysinfo(&info) != 0 || info.totalswap != 0
+    try PageMap().nextPresent(in: self, from: start, before: end)
   }
 }

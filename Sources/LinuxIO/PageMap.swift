@@ -1,10 +1,12 @@
 import CLinux
 import Glibc
 
-/// What the kernel knows of this process's pages (`/proc/self/pagemap`, Linux 6.7): which were written, in memory that is
-/// registered with a `Userfaultfd` for silent writes.
+/// What the kernel knows of this process's pages (`/proc/self/pagemap`): which are there, and in memory that is registered
+/// with a `Userfaultfd` for silent writes also which were written (Linux 6.7).
+///
+/// To open it costs as much as to ask about several pages.
 public struct PageMap: ~Copyable, Sendable {
-  private let descriptor: FileDescriptor
+  let descriptor: FileDescriptor
   /// How many runs of pages a call finds at most.
   private static let mostRuns = 512
 

@@ -25,21 +25,23 @@ extension Destination where Link: ~Copyable {
         // With several connections every one of their threads gets memory at the same time.
         if lanes == nil { try store.prepare(ranges) }
       case .pass:
-        try awaitLanes()
+        try awaitPages()
         store.endFirstPass()
         try beginPass(frame, &planned, memory)
         lanes?.beginPass()
+      case .pages where lanes == nil:
+        try store.receive(alone: frame, planned.take(frame), from: &stream.receiver, through: stage)
       case .pages: try store.receive(frame, planned.take(frame), from: &stream.receiver, through: stage)
       case .encoded: try receiveEncoded(frame, &planned, memory)
       case .outstanding where mayLackPages:
-        try awaitLanes()
+        try awaitPages()
         store.stop()
         try take(frame, &outstanding, memory)
       case .state: try append(frame, to: &state)
       case .complete:
         guard planned.isEmpty else { throw .incomplete }
         report.outstandingPageCount = outstanding.count
-        try awaitLanes()
+        try awaitPages()
         laneByteCount = lanes?.finish() ?? 0
         try finish(Completion(frame.payload), state, memory)
         return (state, outstanding)
@@ -127,8 +129,10 @@ extension Destination where Link: ~Copyable {
     try stream.send(.lanes, call.payload)
   }
 
-  /// Waits until the further connections have brought their part of the pass, and counts it.
-  private mutating func awaitLanes() throws(MigrationError) {
+  /// Waits until all that has come is in its place, and the further connections have brought their part of the pass,
+  /// which is counted.
+  private mutating func awaitPages() throws(MigrationError) {
+    try store?.settle()
     guard let (data, zero) = try lanes?.awaitPass(within: limits.time) else { return }
     report.dataPageCount += data - laneCounts.data
     report.zeroPageCount += zero - laneCounts.zero

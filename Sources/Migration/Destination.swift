@@ -9,7 +9,8 @@ public struct DestinationLimits: Equatable, Sendable {
   public var mostState: Int
   /// How long the source may take for each frame, and to give the guest away.
   public var time: Duration
-  /// How many threads prepare memory ahead of the data; one is enough where source and destination share two cores.
+  /// How many threads get memory for what comes over a single connection, beside the one that receives; one is enough
+  /// where source and destination share two cores.
   public var populatingThreadCount: Int
   /// How many memory files a source on this machine may hand its guest over in, at most 253; 0 for no such hand-over.
   ///

@@ -43,6 +43,9 @@ extension MigrationLink {
 
   // MARK: - Sockets
 
+  /// A few frames of pages. More of them would only lie about; and a source could not tell how fast they go.
+  private static var bufferByteCount: Int { 4 * Frame.mostPageData }
+
   private static func connect(
     to targets: [SocketAddress], _ address: MigrationAddress, within limit: Duration, _ cancellation: Cancellation?
   ) throws(MigrationError) -> MigrationLink {
@@ -68,6 +71,7 @@ extension MigrationLink {
   ) throws(MigrationError) {
     socket.sendAtOnce()
     socket.watchPeer()
+    socket.buffer(Self.bufferByteCount)
     do throws(LinuxError) {
       self.init(address, try ByteStream(socket, unless: cancellation), cancellation: cancellation)
     } catch {

@@ -79,13 +79,15 @@ struct Convergence {
   }
 
   private static let slowest = 0.01
-  /// Less says nothing of the rate: it may all be in the connection's buffers.
-  private static let leastBytes: UInt64 = 1 << 20
+  /// Less says little of the rate: much of it may be in the connection's buffers.
+  private static let leastBytes: UInt64 = 4 << 20
 
   private let policy: MigrationPolicy
   private(set) var passCount = 0
-  /// Bytes a second, the mean of the rate before and that of the pass just made.
+  /// Bytes a second, the mean of the rate before and that of the pass just made. Once there is another the first pass does
+  /// not count: it takes memory as it comes, and what is written lies all over.
   private(set) var rate = 0.0
+  private var measuredCount = 0
   /// What passes too short to measure have sent since the last that was not.
   private var unmeasured = (byteCount: UInt64(0), seconds: 0.0)
   private var remaining = UInt64.max
@@ -160,7 +162,8 @@ struct Convergence {
     unmeasured.seconds += seconds
     guard unmeasured.byteCount >= Self.leastBytes || rate == 0 else { return }
     let measured = Double(unmeasured.byteCount) / max(unmeasured.seconds, 1e-6)
-    rate = rate == 0 ? measured : (rate + measured) / 2
+    rate = rate == 0 || measuredCount < 2 ? measured : (rate + measured) / 2
+    measuredCount += 1
     unmeasured = (0, 0)
   }
 }

@@ -72,6 +72,19 @@ extension GuestMemory {
     let resident = try inGuestMemory { () throws(GuestMemoryError) in
       if let part { try residentRanges(in: part) } else { try residentRanges() }
     }
+    return Self.pages(of: resident)
+  }
+
+  /// At least the parts of these ranges, which rise, that have host memory behind them.
+  ///
+  /// To ask about a few pages too many costs less than to ask once more.
+  func residentPages(near ranges: [GuestRange]) throws(MigrationError) -> [GuestRange] {
+    let near = ranges.bridged(over: 128 << 10)
+    return Self.pages(of: try inGuestMemory { () throws(GuestMemoryError) in try residentRanges(in: near) })
+  }
+
+  /// The whole pages that ranges touch, each once.
+  private static func pages(of resident: [GuestRange]) -> [GuestRange] {
     var free: UInt64 = 0
     var pages: [GuestRange] = []
     for range in resident {
@@ -83,17 +96,6 @@ extension GuestMemory {
       free = last &+ 1
       pages.append(GuestRange(start: GuestAddress(start), byteCount: last - start + 1))
     }
-    return pages
-  }
-}
-
-extension GuestMemory {
-  /// At least the parts of these ranges, which rise, that have host memory behind them.
-  ///
-  /// To ask about a few pages too many costs less than to ask once more.
-  func residentPages(near ranges: [GuestRange]) throws(MigrationError) -> [GuestRange] {
-    var pages: [GuestRange] = []
-    for range in ranges.bridged(over: 128 << 10) { pages += try residentPages(in: range) }
     return pages
   }
 }

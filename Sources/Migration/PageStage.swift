@@ -1,6 +1,7 @@
 import GuestRAM
 
-/// Where the pages of a running guest are copied before they are sent, so that what is digested is what goes.
+/// Where the pages of a running guest are copied before they are sent, so that what is digested is what goes, and where
+/// pages are received that are checked before they go to their places.
 struct PageStage {
   let memory: GuestMemory
 
@@ -21,5 +22,17 @@ struct PageStage {
       offset += run.byteCount
     }
     return GuestBuffer(address: start, byteCount: frame.byteCount)
+  }
+
+  /// Hands out where the pages of a frame are that has been received here, and where each run of them belongs.
+  func forEachRun(
+    of frame: PageFrame, _ body: (GuestRange, GuestAddress) throws(GuestMemoryError) -> Void
+  ) throws(MigrationError) {
+    var offset: UInt64 = 0
+    for run in frame.runs {
+      let staged = GuestRange(start: GuestAddress(offset), byteCount: run.byteCount)
+      try inGuestMemory { () throws(GuestMemoryError) in try body(staged, run.start) }
+      offset += run.byteCount
+    }
   }
 }

@@ -5,18 +5,28 @@ import Synchronization
 /// How a destination puts what comes into memory that nobody has touched yet, which costs more than all else.
 ///
 /// The best is `FreshPages`: data comes into a buffer that stays in the processor's cache, is checked there, and only then
-/// goes to its place. Elsewhere it is received in place, and threads get the memory for it ahead.
+/// goes to its place, which other threads see to if there is one connection. Elsewhere it is received in place, and
+/// threads get the memory for it ahead.
 final class PageStore: Sendable {
   private let memory: GuestMemory
   private let fresh: FreshPages?
   private let populator: Populator
+  private let threads: StoringThreads?
   private let isFirstPass = Atomic(true)
 
-  /// - Parameter threadCount: how many threads get memory ahead where that is any use.
+  /// - Parameter threadCount: how many threads get memory beside the one that receives.
   init(_ memory: GuestMemory, threadCount: Int) throws(MigrationError) {
     self.memory = memory
-    fresh = FreshPages(of: memory)
+    let fresh = FreshPages(of: memory)
+    self.fresh = fresh
     populator = try Populator.start(memory, threadCount: fresh == nil ? threadCount : 0)
+    threads = fresh.map { (fresh) in
+      StoringThreads(threadCount: threadCount) { (pages, stage) throws(MigrationError) in
+        try stage.forEachRun(of: pages) { (staged, start) throws(GuestMemoryError) in
+          try fresh.store(staged, of: stage.memory, at: start)
+        }
+      }
+    }
   }
 
   /// Where a thread that receives puts data first; nil where it goes into its place at once.
@@ -29,6 +39,18 @@ final class PageStore: Sendable {
     if fresh == nil { try populator.add(ranges) }
   }
 
+  /// Takes the data behind a frame of pages, of which nobody else receives any: it may get to its place later (`settle`).
+  func receive<Link: Channel & ~Copyable>(
+    alone frame: Frame, _ pages: PageFrame, from receiver: inout FrameReceiver<Link>, through stage: PageStage?
+  ) throws(MigrationError) {
+    guard let threads, isFirstPass.load(ordering: .relaxed) else {
+      return try receive(frame, pages, from: &receiver, through: stage)
+    }
+    let stage = try threads.takeStage()
+    try take(frame, pages, from: &receiver, into: stage)
+    try threads.add(pages, from: stage)
+  }
+
   /// Takes the data behind a frame of pages.
   func receive<Link: Channel & ~Copyable>(
     _ frame: Frame, _ pages: PageFrame, from receiver: inout FrameReceiver<Link>, through stage: PageStage?
@@ -37,21 +59,22 @@ final class PageStore: Sendable {
       try receiver.receivePages(pages.buffers, of: memory)
       return try check(frame, pages, pages.payload(memory))
     }
+    try take(frame, pages, from: &receiver, into: stage)
+    try stage.forEachRun(of: pages) { (staged, start) throws(GuestMemoryError) in
+      if isFirstPass.load(ordering: .relaxed) {
+        try fresh.store(staged, of: stage.memory, at: start)
+      } else {
+        try stage.memory.copy(staged, to: memory, at: start)
+      }
+    }
+  }
+
+  private func take<Link: Channel & ~Copyable>(
+    _ frame: Frame, _ pages: PageFrame, from receiver: inout FrameReceiver<Link>, into stage: PageStage
+  ) throws(MigrationError) {
     let buffer = GuestBuffer(address: GuestAddress(0), byteCount: pages.byteCount)
     try receiver.receivePages([buffer], of: stage.memory)
     try check(frame, pages, pages.payload(stage.memory, staged: buffer.address))
-    var offset: UInt64 = 0
-    for run in pages.runs {
-      let staged = GuestRange(start: GuestAddress(offset), byteCount: run.byteCount)
-      try inGuestMemory { () throws(GuestMemoryError) in
-        if isFirstPass.load(ordering: .relaxed) {
-          try fresh.store(staged, of: stage.memory, at: run.start)
-        } else {
-          try stage.memory.copy(staged, to: memory, at: run.start)
-        }
-      }
-      offset += run.byteCount
-    }
   }
 
   private func check(_ frame: Frame, _ pages: PageFrame, _ payload: [UInt8]) throws(MigrationError) {
@@ -60,10 +83,15 @@ final class PageStore: Sendable {
     }
   }
 
-  /// The first pass is over: from now on most of what comes has its memory. Nobody may be receiving.
+  /// Returns once all that has been received is in its place.
+  func settle() throws(MigrationError) { try threads?.settle() }
+
+  /// The first pass is over: from now on most of what comes has its memory. Nobody may be receiving,
+  /// and what has not got to its place is lost.
   func endFirstPass() {
     // It is behind the data, and must not give memory to a page that is zero by now.
     populator.finish()
+    threads?.finish()
     isFirstPass.store(false, ordering: .relaxed)
   }
 

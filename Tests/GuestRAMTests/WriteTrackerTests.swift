@@ -179,7 +179,7 @@ extension WriteTracker {
 }
 
 /// Changes memory in all the ways there are.
-private final class Writer: Sendable {
+final class Writer: Sendable {
   private let memory: GuestMemory
   private let seed: UInt64
   private let source: FileDescriptor
@@ -224,14 +224,14 @@ private final class Writer: Sendable {
 }
 
 extension GuestMemory {
-  fileprivate func content(of range: GuestRange) throws -> [UInt8] {
+  func content(of range: GuestRange) throws -> [UInt8] {
     try readBytes(Int(range.byteCount), at: range.start)
   }
 }
 
 extension [GuestRange: [UInt8]] {
   /// Copies what a tracker has found.
-  fileprivate mutating func update(_ changed: GuestRange, from memory: GuestMemory) {
+  mutating func update(_ changed: GuestRange, from memory: GuestMemory) {
     for region in Array(keys) {
       guard region.overlap(changed) == changed, let bytes = try? memory.content(of: changed) else { continue }
       let offset = Int(changed.start.rawValue - region.start.rawValue)

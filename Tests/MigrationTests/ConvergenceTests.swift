@@ -39,13 +39,20 @@ import Testing
     }
   }
 
-  @Test("a rate follows the passes, and one too short to measure does not change it")
+  @Test("a rate follows the passes, the first of which counts until there is another")
   func rate() {
     var convergence = Convergence(policy(0))
-    _ = convergence.next(sentByteCount: 100 << 20, seconds: 1, remaining: 1 << 30)
-    _ = convergence.next(sentByteCount: 300 << 20, seconds: 1, remaining: 1 << 30)
-    #expect(convergence.rate == Double(200 << 20))
-    _ = convergence.next(sentByteCount: 4096, seconds: 0.000_001, remaining: 1 << 30)
+    for (sent, rate) in [(900, 900), (100, 100), (300, 200), (400, 300)] {
+      _ = convergence.next(sentByteCount: UInt64(sent) << 20, seconds: 1, remaining: 1 << 30)
+      #expect(convergence.rate == Double(rate << 20))
+    }
+  }
+
+  @Test("a pass too short to measure does not change the rate")
+  func shortPass() {
+    var convergence = Convergence(policy(0))
+    _ = convergence.next(sentByteCount: 200 << 20, seconds: 1, remaining: 1 << 30)
+    _ = convergence.next(sentByteCount: 2 << 20, seconds: 0.000_001, remaining: 1 << 30)
     #expect(convergence.rate == Double(200 << 20))
     #expect(convergence.expectedSeconds(for: 100 << 20) == 0.5)
   }

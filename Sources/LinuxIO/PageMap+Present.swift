@@ -1,0 +1,70 @@
+import CLinux
+import Glibc
+
+/// Which pages are there. None of them is read for it.
+extension PageMap {
+  private static let pageByteCount = 4096
+  /// How many pages are asked about in a call.
+  private static let mostEntries = 8192
+
+  /// The first stretch of pages in memory or swap from `start` on, in bytes, or nil when there is none before `end`.
+  ///
+  /// It knows what this process has touched, and so all of memory that nobody else has. Where there is swap, pages that
+  /// are protected by a `Userfaultfd` count, present or not.
+  public func nextPresent(in mapping: Mapping, from start: Int, before end: Int) throws(LinuxError) -> Range<Int>? {
+    let hasSwap = Self.hasSwap
+    var first: Int?
+    var entries: [UInt64] = []
+    var page = start / Self.pageByteCount
+    let last = (end + Self.pageByteCount - 1) / Self.pageByteCount
+    while page < last {
+      let count = try read(&entries, of: mapping, page..<last)
+      for index in 0..<count {
+        let isPresent = Self.isPresent(entries[index], swap: hasSwap)
+        if isPresent, first == nil { first = (page + index) * Self.pageByteCount }
+        if !isPresent, let first { return first..<((page + index) * Self.pageByteCount) }
+      }
+      page += count
+    }
+    return first.map { max($0, start)..<end }
+  }
+
+  /// Whether this process has all pages of some bytes of a mapping in its map: those of a file are in the file then, and
+  /// if not they may be.
+  public func isPresent(_ bytes: Range<Int>, of mapping: Mapping) throws(LinuxError) -> Bool {
+    var entries: [UInt64] = []
+    var page = bytes.lowerBound / Self.pageByteCount
+    let last = (bytes.upperBound + Self.pageByteCount - 1) / Self.pageByteCount
+    while page < last {
+      let count = try read(&entries, of: mapping, page..<last)
+      guard entries[..<count].allSatisfy({ $0 >> 63 != 0 }) else { return false }
+      page += count
+    }
+    return true
+  }
+
+  /// Reads the entries of the first of these pages.
+  /// - Returns: how many they are: at least one.
+  private func read(_ entries: inout [UInt64], of mapping: Mapping, _ pages: Range<Int>) throws(LinuxError) -> Int {
+    let count = min(Self.mostEntries, pages.count)
+    if entries.count < count { entries = [UInt64](repeating: 0, count: count) }
+    let number = descriptor.rawValue
+    let offset = (Int(mapping.address(of: 0)) / Self.pageByteCount + pages.lowerBound) * 8
+    let byteCount = try retrying("pread(/proc/self/pagemap)") {
+      unsafe pread(number, &entries, count * 8, offset)
+    }
+    guard byteCount >= 8 else { throw LinuxError(call: "pread(/proc/self/pagemap)", number: EIO) }
+    return byteCount / 8
+  }
+
+  /// Bits 63 and 62 of a page map's entry: the page is in memory, or in swap. The latter is also said of a page that is not
+  /// there and protected (bit 57); a machine without swap can tell the difference.
+  private static func isPresent(_ entry: UInt64, swap hasSwap: Bool) -> Bool {
+    entry >> 63 != 0 || entry >> 62 & 1 != 0 && (hasSwap || entry >> 57 & 1 == 0)
+  }
+
+  private static var hasSwap: Bool {
+    var info = sysinfo()
+    return unsafe sysinfo(&info) != 0 || info.totalswap != 0
+  }
+}
