@@ -28,12 +28,29 @@ struct Machine {
     return options
   }
 
+  private typealias Balloon = BalloonDevice<MemoryReclaimer>
+
+  private static func makeBalloon() -> Balloon { BalloonDevice(balloonOptions, reclaimer: MemoryReclaimer()) }
+
+  /// What a guest has to agree with to go on in this process.
+  static var destinationProfile: GuestProfile { profile(of: DeviceHost(makeBalloon()) { (_) in }) }
+
+  /// What this guest asks of the process that it goes to.
+  var profile: GuestProfile { Self.profile(of: transport.host) }
+
+  private static func profile(of host: borrowing DeviceHost<Balloon>) -> GuestProfile {
+    var profile = GuestProfile()
+    profile.add(host)
+    profile.add(GuestState.self)
+    return profile
+  }
+
   /// Boots a guest, and has it use most of its memory (`fill`).
   init(
     memoryByteCount: UInt64, seed: UInt64, workload: Workload, progress: (String) throws -> Void
   ) throws {
     memory = try GuestMemory(byteCount: memoryByteCount)
-    transport = try DirectTransport(BalloonDevice(Self.balloonOptions, reclaimer: MemoryReclaimer()), memory: memory)
+    transport = try DirectTransport(Self.makeBalloon(), memory: memory)
     let pageCount = UInt32(memoryByteCount / 4096)
     let configuration = GuestConfiguration(
       seed: seed, diskPages: pageCount / 32, filePages: pageCount / 2, workingSetPages: pageCount / 32,
@@ -47,7 +64,7 @@ struct Machine {
   /// Restores a guest that has arrived, with its device paused.
   init(_ arrived: ArrivedGuest) throws {
     memory = arrived.memory
-    transport = try DirectTransport(BalloonDevice(Self.balloonOptions, reclaimer: MemoryReclaimer()), memory: memory)
+    transport = try DirectTransport(Self.makeBalloon(), memory: memory)
     var snapshot = try Snapshot(decoding: arrived.state)
     try transport.host.restore(from: &snapshot)
     guest = try Guest(restoring: snapshot.take(GuestState.self), in: memory, balloon: transport)
