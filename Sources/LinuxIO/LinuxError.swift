@@ -35,6 +35,9 @@ extension LinuxError {
   /// Whether a file that was to be new is there already (`EEXIST`).
   public var isFileThere: Bool { number == EEXIST }
 
+  /// Whether a process may not pin so much memory (`ENOMEM`, `EPERM`, `EAGAIN`).
+  public var isBeyondPinLimit: Bool { [ENOMEM, EPERM, EAGAIN].contains(number) }
+
   /// Whether the file system or medium cannot do this (`EOPNOTSUPP`).
   public var isUnsupported: Bool { number == EOPNOTSUPP }
 

@@ -11,6 +11,9 @@ public struct DestinationLimits: Equatable, Sendable {
   public var time: Duration
   /// How many threads prepare memory ahead of the data; one is enough where source and destination share two cores.
   public var populatingThreadCount: Int
+  /// Whether what arrives is pinned: no page of it goes to swap, from the first on. What the guest does not have, or gives
+  /// back, costs nothing all the same. A process that may not pin as much as the guest's memory takes no guest.
+  public var pinsMemory: Bool
   /// How many memory files a source on this machine may hand its guest over in, at most 253; 0 for no such hand-over.
   ///
   /// A source that may hand over can go on to write the guest's memory whenever it likes, so it has to be trusted.
@@ -18,8 +21,9 @@ public struct DestinationLimits: Equatable, Sendable {
 
   public init(
     mostMemory: UInt64, mostState: Int = 256 << 20, time: Duration = .seconds(30), populatingThreadCount: Int = 1,
-    mostFiles: Int = 0
+    mostFiles: Int = 0, pinsMemory: Bool = false
   ) {
+    self.pinsMemory = pinsMemory
     self.mostFiles = min(max(0, mostFiles), MemoryFiles.most)
     self.mostMemory = mostMemory
     self.mostState = mostState
@@ -98,6 +102,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
       let (memory, state) =
         try way == .files ? takeFiles(description) : take(description, way, makeMemory, accepting)
       isReceived = true
+      if limits.pinsMemory { try report.countPinned(memory) }
       return ArrivedGuest(memory: memory, late: arrival?.late, state: state, description: description)
     } catch {
       lanes?.end()
@@ -212,6 +217,7 @@ extension Destination where Link: ~Copyable {
     guard memory.regions.map(\.range) == description.regions, try memory.residentPages().isEmpty else {
       throw .unsuitableMemory
     }
+    if limits.pinsMemory { try inGuestMemory { () throws(GuestMemoryError) in try memory.pin() } }
     return memory
   }
 
