@@ -90,6 +90,8 @@ public enum MigrationError: Error, Equatable, Sendable {
   /// What is in the file can only be restored as a whole, before the guest runs: its pages are compressed, or are to go
   /// into huge pages.
   case onlyEagerly
+  /// Data must go without a copy, and the connection cannot do that: why.
+  case zeroCopyUnavailable(String)
   /// The files that came are not the memory of the guest that was described, or not safe to map.
   case unusableFiles(String)
 
@@ -131,6 +133,8 @@ extension MigrationError: CustomStringConvertible {
     case .system(let error): error.description
     case .guest(let reason): reason
     case .postcopyUnavailable(let reason): "the guest cannot run before all of its memory is there: \(reason)"
+    case .zeroCopyUnavailable(let reason):
+      "the connection cannot send without a copy: \(reason); ask for that where it helps, or never"
     case .interrupted(let reason):
       "the guest runs at the destination, but not all of its memory has arrived there: \(reason)"
     case .outcomeUnknown(let reason):

@@ -42,13 +42,15 @@ public struct MigrationPolicy: Equatable, Sendable {
   /// Whether the guest's memory is pinned while it is moved, so that nothing has to be read from swap twice. Memory that
   /// was pinned before stays so.
   public var pinsMemory: Bool
+  /// Whether the last pages, for which the guest stands still, go without a copy. What is compressed is made anew.
+  public var zeroCopy: ZeroCopy
 
   public init(
     downtimeLimit: Duration = .milliseconds(300), mostBytesPerSecond: UInt64? = nil,
     switchoverBytesPerSecond: UInt64? = nil, mostPasses: Int = 30,
     slowsDown: Bool = false, stopsAnyway: Bool = false, postcopy: Postcopy = .never, compresses: Bool = false,
     cacheByteCount: Int = 64 << 20,
-    forecasts: Bool = false, verifies: Bool = false, pinsMemory: Bool = false
+    forecasts: Bool = false, verifies: Bool = false, pinsMemory: Bool = false, zeroCopy: ZeroCopy = .never
   ) {
     self.downtimeLimit = downtimeLimit
     self.mostBytesPerSecond = mostBytesPerSecond
@@ -62,6 +64,7 @@ public struct MigrationPolicy: Equatable, Sendable {
     self.forecasts = forecasts
     self.verifies = verifies
     self.pinsMemory = pinsMemory
+    self.zeroCopy = zeroCopy
   }
 }
 

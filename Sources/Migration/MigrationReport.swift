@@ -1,5 +1,5 @@
 import GuestRAM
-import LinuxIO
+public import LinuxIO
 
 /// What is told of a move while it goes on.
 public enum MigrationEvent: Equatable, Sendable {
@@ -68,6 +68,8 @@ public struct MigrationReport: Equatable, Sendable {
   public internal(set) var handedOverByteCount: UInt64 = 0
   /// The 4 KiB pages that a running guest wrote or gave back before they were saved, so that they had to be put aside.
   public internal(set) var asidePageCount: UInt64 = 0
+  /// What has become of data that was to go without a copy, at a source that was told to try (`ZeroCopy`).
+  public internal(set) var zeroCopies = ZeroCopyReport()
   /// The bytes of saved state.
   public internal(set) var stateByteCount: UInt64 = 0
   /// From the start of the move to its end, in seconds.

@@ -140,10 +140,11 @@ extension Machine {
   /// Receives a guest, and lets it run here once its source has let go of it.
   /// - Parameter profile: what the guest has to agree with.
   static func receive(
-    over link: MigrationLink, mostMemory: UInt64, as profile: GuestProfile = destinationProfile
+    over link: MigrationLink, mostMemory: UInt64, pins: Bool = false, as profile: GuestProfile = destinationProfile
   ) throws -> Machine {
     var limits = DestinationLimits(mostMemory: mostMemory)
     limits.mostFiles = 1
+    limits.pinsMemory = pins
     var destination = Destination(link, producer: producer, limits: limits)
     let arrived = try destination.receive(refusing: { (description) in
       profile.objection(to: description.notes.map { GuestProfile.Note(name: $0.name, text: $0.text) })

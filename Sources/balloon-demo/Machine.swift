@@ -47,9 +47,10 @@ struct Machine {
 
   /// Boots a guest, and has it use most of its memory (`fill`).
   init(
-    memoryByteCount: UInt64, seed: UInt64, workload: Workload, progress: (String) throws -> Void
+    memoryByteCount: UInt64, seed: UInt64, workload: Workload, pins: Bool = false, progress: (String) throws -> Void
   ) throws {
     memory = try GuestMemory(byteCount: memoryByteCount)
+    if pins { try memory.pin() }
     transport = try DirectTransport(Self.makeBalloon(), memory: memory)
     let pageCount = UInt32(memoryByteCount / 4096)
     let configuration = GuestConfiguration(
@@ -118,6 +119,7 @@ struct Machine {
       target: report.targetByteCount, actual: report.actualByteCount, reclaimed: report.reclaimedByteCount,
       warning: report.warning?.description)
     view.resident = resident
+    view.pinned = memory.isPinned ? resident : 0
     view.checkedPages = Int(integrity.pagesChecked)
     view.fault = integrity.mismatch?.description
     return view
