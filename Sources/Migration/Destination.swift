@@ -213,10 +213,7 @@ extension Destination where Link: ~Copyable {
     _ description: GuestDescription, _ makeMemory: (GuestDescription) throws(GuestMemoryError) -> GuestMemory
   ) throws(MigrationError) -> GuestMemory {
     let memory = try inGuestMemory { () throws(GuestMemoryError) in try makeMemory(description) }
-    // What is not sent is taken as zero, which only unused memory is.
-    guard memory.regions.map(\.range) == description.regions, try memory.residentPages().isEmpty else {
-      throw .unsuitableMemory
-    }
+    try description.check(memory)
     if limits.pinsMemory { try inGuestMemory { () throws(GuestMemoryError) in try memory.pin() } }
     return memory
   }
