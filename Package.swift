@@ -128,7 +128,11 @@ let testTargets: [Target] = [
       "LinuxIO", "Support",
     ],
     resources: [.copy("Fixtures")]),
-  tests("BalloonDemoTests", uses: ["balloon-demo", "Options", "ReportPage"]),
+  tests(
+    "BalloonDemoTests",
+    uses: [
+      "balloon-demo", "Options", "ReportPage", "Balloon", "SimulatedGuest", "VirtioCore", "Migration", "LinuxIO",
+    ]),
 ]
 
 let package = Package(

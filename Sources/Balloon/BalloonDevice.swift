@@ -8,6 +8,7 @@ public import Virtqueue
 /// Timers live outside: `wake` of the host asks for new statistics when they are due.
 public struct BalloonDevice<Reclaimer: PageReclaimer>: ~Copyable, VirtioDevice {
   public static var id: DeviceID { .balloon }
+  public static var featureNames: [Int: String] { Feature.balloonNames }
 
   public let options: BalloonOptions
   public var reclaimer: Reclaimer

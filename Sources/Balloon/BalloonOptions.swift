@@ -15,6 +15,12 @@ extension Feature {
   public static let pagePoison = Feature(rawValue: 4)
   /// `VIRTIO_BALLOON_F_PAGE_REPORTING`
   public static let pageReporting = Feature(rawValue: 5)
+
+  /// The names of the features that the device may have, by bit, without `VIRTIO_BALLOON_F_`; those too that are not offered here.
+  public static let balloonNames: [Int: String] = [
+    0: "MUST_TELL_HOST", 1: "STATS_VQ", 2: "DEFLATE_ON_OOM", 3: "FREE_PAGE_HINT", 4: "PAGE_POISON",
+    5: "PAGE_REPORTING",
+  ]
 }
 
 /// What a balloon offers its driver.

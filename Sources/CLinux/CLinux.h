@@ -21,6 +21,7 @@
 // Declared by glibc only under _GNU_SOURCE, which cannot be set for a module that Glibc shares headers with.
 int accept4(int socket, struct sockaddr *_Nullable address, unsigned int *_Nullable length, int flags);
 int fallocate(int descriptor, int mode, off_t offset, off_t length);
+int mlock2(const void *_Nonnull address, size_t length, unsigned int flags);
 int memfd_create(const char *_Nonnull name, unsigned int flags);
 int pipe2(int descriptors[2], int flags);
 int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *_Nonnull actions, const char *_Nonnull path);
@@ -57,6 +58,13 @@ enum {
 #else
   CLINUX_O_DIRECT = 0x4000,
 #endif
+  CLINUX_SO_ZEROCOPY = 60,
+  CLINUX_MSG_ZEROCOPY = 0x4000000,
+  CLINUX_MSG_ERRQUEUE = 0x2000,
+  CLINUX_SO_EE_ORIGIN_ZEROCOPY = 5,
+  CLINUX_SO_EE_CODE_ZEROCOPY_COPIED = 1,
+  CLINUX_MADV_DONTNEED_LOCKED = 24,
+  CLINUX_MLOCK_ONFAULT = 0x1,
   CLINUX_RWF_NOWAIT = 0x8,
   CLINUX_SEEK_DATA = 3,
   CLINUX_SEEK_HOLE = 4,

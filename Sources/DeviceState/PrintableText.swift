@@ -1,6 +1,6 @@
 extension String {
   /// The text with everything escaped that could move a terminal's cursor or end a JSON string.
-  var printable: String {
+  public var printable: String {
     var text = ""
     for scalar in unicodeScalars {
       switch scalar.properties.generalCategory {

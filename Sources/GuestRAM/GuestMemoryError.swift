@@ -24,6 +24,8 @@ public enum GuestMemoryError: Error, Equatable, Sendable {
   case tooManyBuffers(most: Int)
   /// The write tracker has been stopped.
   case trackingEnded
+  /// The process may not pin so much memory; what it may, in bytes, or nil where that is not what is short.
+  case cannotPin(byteCount: UInt64, limit: UInt64?)
   /// The kernel refused.
   case system(LinuxError)
 }
@@ -42,6 +44,10 @@ extension GuestMemoryError: CustomStringConvertible {
     case .logTooShort(let pages, let needed): "the dirty log covers \(pages) pages, guest memory needs \(needed)"
     case .tooManyBuffers(let most): "more than \(most) buffers for one system call"
     case .trackingEnded: "writes are not tracked any more"
+    case .cannotPin(let byteCount, let limit):
+      "\(byteCount) bytes of memory cannot be pinned, and this process may pin "
+        + (limit.map { "\($0)" } ?? "any number, if there is as much memory")
+        + ": raise the limit (\"ulimit -l\", or LimitMEMLOCK= of its service), give it CAP_IPC_LOCK, or do without pinning"
     case .system(let error): error.description
     }
   }

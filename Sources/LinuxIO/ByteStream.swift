@@ -8,8 +8,10 @@ import Synchronization
 /// a signal. After an error the two sides no longer agree where in the stream they are: let go of it.
 public final class ByteStream: Sendable {
   private let input: End?
-  private let output: Mutex<End?>
-  private let cancellation: Cancellation?
+  let output: Mutex<End?>
+  let cancellation: Cancellation?
+  /// What the kernel may still read of memory that was sent in place.
+  let ledger = ZeroCopyLedger()
   /// Whether descriptors can go with bytes, both ways: that takes a UNIX socket.
   public let passesDescriptors: Bool
 
@@ -65,7 +67,7 @@ extension ByteStream {
     _ vectors: borrowing IOVectors, _ descriptors: [Int32], within limit: Duration
   ) throws(LinuxError) {
     try output.withLock { (end) throws(LinuxError) in
-      guard let sent = try end?.send(vectors, descriptors, until: Deadline(after: limit), unless: cancellation),
+      guard let sent = try end?.send(vectors, descriptors, ledger, until: Deadline(after: limit), unless: cancellation),
         sent == vectors.totalByteCount
       else { throw LinuxError(call: "writev", number: EPIPE) }
     }
@@ -130,7 +132,8 @@ extension ByteStream {
     let received = try unsafe span.withUnsafeMutableBytes { (buffer) throws(LinuxError) in
       guard let base = buffer.baseAddress, unsafe !buffer.isEmpty else { return 0 }
       _ = unsafe vectors.append(base, byteCount: buffer.count)
-      return try input?.receive(vectors, &list, most: most, until: Deadline(after: limit), unless: cancellation) ?? 0
+      return try input?.receive(
+        vectors, &list, most: most, until: Deadline(after: limit), unless: cancellation) ?? 0
     }
     if received == byteCount { return UnixSocket.Received(bytes: bytes, descriptors: list) }
     guard received == 0, list.isEmpty else { throw LinuxError(call: "recvmsg", number: ECONNRESET) }
@@ -140,7 +143,7 @@ extension ByteStream {
   /// Fills all of `vectors` from the stream.
   /// - Returns: false at the end of the stream; otherwise like the receiving of an array.
   public func receive(into vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) -> Bool {
-    let received = try input?.receive(vectors, until: Deadline(after: limit), unless: cancellation) ?? 0
+    let received = try input?.receive(vectors, ledger, until: Deadline(after: limit), unless: cancellation) ?? 0
     if received == vectors.totalByteCount { return true }
     guard received == 0 else { throw LinuxError(call: "readv", number: ECONNRESET) }
     return false
@@ -149,7 +152,7 @@ extension ByteStream {
   /// Waits until there is something to receive, or the stream is at its end.
   /// - Returns: false when the time was up first.
   public func waitUntilReadable(within limit: Duration) throws(LinuxError) -> Bool {
-    try input?.waitUntilReadable(until: Deadline(after: limit), unless: cancellation) ?? true
+    try input?.waitUntilReadable(ledger, until: Deadline(after: limit), unless: cancellation) ?? true
   }
 }
 
@@ -157,7 +160,7 @@ extension ByteStream {
 
 extension ByteStream {
   /// Where bytes come from or go to.
-  private struct End: ~Copyable, Sendable {
+  struct End: ~Copyable, Sendable {
     let descriptor: FileDescriptor
     /// A socket is asked call by call not to wait and to raise no signal.
     let isSocket: Bool
@@ -180,14 +183,14 @@ extension ByteStream {
     }
 
     func send(
-      _ vectors: borrowing IOVectors, _ descriptors: [Int32], until deadline: Deadline,
+      _ vectors: borrowing IOVectors, _ descriptors: [Int32], _ ledger: ZeroCopyLedger, until deadline: Deadline,
       unless cancellation: Cancellation?
     ) throws(LinuxError) -> Int {
       let (number, isSocket) = (descriptor.rawValue, isSocket)
       return try withoutBrokenPipeSignal(isPossible: !isSocket) { () throws(LinuxError) in
         try transfer(
           isSocket ? "sendmsg" : "writev", byteCount: vectors.totalByteCount, descriptor: number, events: POLLOUT,
-          until: deadline, unless: cancellation
+          until: deadline, unless: cancellation, settling: ledger
         ) { (done) in
           unsafe vectors.withElements(from: done) {
             isSocket
@@ -198,19 +201,42 @@ extension ByteStream {
       }
     }
 
+    /// Without a copy, but for what the kernel has no room to note.
+    func sendInPlace(
+      _ vectors: borrowing IOVectors, _ ledger: ZeroCopyLedger, until deadline: Deadline,
+      unless cancellation: Cancellation?
+    ) throws(LinuxError) -> Int {
+      let number = descriptor.rawValue
+      return try transfer(
+        "sendmsg", byteCount: vectors.totalByteCount, descriptor: number, events: POLLOUT, until: deadline,
+        unless: cancellation, settling: ledger
+      ) { (done) in
+        ledger.settle(number)
+        return unsafe vectors.withElements(from: done) { (elements, count) in
+          let sent = unsafe SocketMessage.sendInPlace(elements, count, on: number)
+          if sent > 0 { ledger.note(sent) }
+          guard sent < 0, errno == ENOBUFS else { return sent }
+          let copied = unsafe SocketMessage.send(elements, count, descriptors: [], on: number)
+          if copied > 0 { ledger.noteRefusal(copied) }
+          return copied
+        }
+      }
+    }
+
     func waitUntilReadable(
-      until deadline: Deadline, unless cancellation: Cancellation?
+      _ ledger: ZeroCopyLedger, until deadline: Deadline, unless cancellation: Cancellation?
     ) throws(LinuxError) -> Bool {
-      try wait(for: POLLIN, on: descriptor.rawValue, until: deadline, unless: cancellation)
+      try wait(for: POLLIN, on: descriptor.rawValue, until: deadline, unless: cancellation, settling: ledger)
     }
 
     func receive(
-      _ vectors: borrowing IOVectors, until deadline: Deadline, unless cancellation: Cancellation?
+      _ vectors: borrowing IOVectors, _ ledger: ZeroCopyLedger, until deadline: Deadline,
+      unless cancellation: Cancellation?
     ) throws(LinuxError) -> Int {
       let (number, isSocket) = (descriptor.rawValue, isSocket)
       return try transfer(
         isSocket ? "recvmsg" : "readv", byteCount: vectors.totalByteCount, descriptor: number, events: POLLIN,
-        until: deadline, unless: cancellation
+        until: deadline, unless: cancellation, settling: ledger
       ) { (done) in
         unsafe vectors.withElements(from: done) {
           isSocket ? unsafe SocketMessage.receive($0, $1, on: number) : unsafe readv(number, $0, Int32($1))

@@ -38,6 +38,9 @@ extension LinuxError {
   /// Whether there is no such file or folder (`ENOENT`).
   public var isFileMissing: Bool { number == ENOENT }
 
+  /// Whether a process may not pin so much memory (`ENOMEM`, `EPERM`, `EAGAIN`).
+  public var isBeyondPinLimit: Bool { [ENOMEM, EPERM, EAGAIN].contains(number) }
+
   /// Whether the file system or medium cannot do this (`EOPNOTSUPP`).
   public var isUnsupported: Bool { number == EOPNOTSUPP }
 

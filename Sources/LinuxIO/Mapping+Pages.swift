@@ -21,11 +21,10 @@ extension Mapping {
   ///   - byteCount: a multiple of the page size.
   public func discard(at offset: Int, byteCount: Int) throws(LinuxError) {
     precondition(offset >= 0 && byteCount >= 0 && byteCount <= self.byteCount - offset)
-    let advice = isShared ? MADV_REMOVE : MADV_DONTNEED
     willDiscard(offset..<offset + byteCount)
     // After a failure too: the kernel may have come half the way.
     defer { didDiscard(offset..<offset + byteCount) }
-    _ = try retrying("madvise") { unsafe madvise(base + offset, byteCount, Int32(advice)) }
+    try giveBack(at: offset, byteCount: byteCount)
   }
 
   /// Makes whole pages present and writable at once, as a store into each would.

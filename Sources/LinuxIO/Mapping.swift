@@ -8,12 +8,16 @@ import Synchronization
   @unsafe public nonisolated(unsafe) let base: UnsafeMutableRawPointer
   /// The length in bytes, as asked for.
   public let byteCount: Int
+  /// Where in its file the mapping starts, in bytes; 0 for one without.
+  let fileOffset: Int
   /// Whether others may map the same memory, or it is this process's alone.
   public let isShared: Bool
   /// Who is told of bytes that are discarded.
   public typealias DiscardWatcher = @Sendable (Range<Int>) -> Void
   private let discardWatcher = Mutex<DiscardWatcher?>(nil)
   private let discardAnnouncement = Mutex<DiscardWatcher?>(nil)
+  /// How the memory is pinned.
+  let pinning = Mutex(Pin.none)
 
   /// Maps `byteCount` bytes of a file, shared with everybody else who maps it.
   ///
@@ -26,6 +30,7 @@ import Synchronization
     unsafe base = try Mapping.map(
       byteCount, protection: protection, flags: MAP_SHARED | MAP_NORESERVE, file: file.rawValue, fileOffset: fileOffset)
     self.byteCount = byteCount
+    self.fileOffset = fileOffset
     isShared = true
   }
 
@@ -35,6 +40,7 @@ import Synchronization
       byteCount, protection: PROT_READ | PROT_WRITE, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, file: -1,
       fileOffset: 0)
     self.byteCount = byteCount
+    fileOffset = 0
     isShared = false
   }
 

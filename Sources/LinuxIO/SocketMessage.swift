@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// One `sendmsg` or `recvmsg`, with the descriptors in its control data; both return what the call returned.
@@ -33,6 +34,14 @@ enum SocketMessage {
       unsafe message.msg_controllen = byteCount
       return unsafe sendmsg(socket, &message, flags)
     }
+  }
+
+  /// The same, of memory that the kernel may read later.
+  @unsafe static func sendInPlace(_ elements: UnsafeMutablePointer<iovec>, _ count: Int, on socket: Int32) -> Int {
+    var message = unsafe msghdr()
+    unsafe message.msg_iov = elements
+    unsafe message.msg_iovlen = count
+    return unsafe sendmsg(socket, &message, Int32(Int(MSG_NOSIGNAL) | Int(MSG_DONTWAIT) | Int(CLINUX_MSG_ZEROCOPY)))
   }
 
   /// Receives without waiting; descriptors that come along are appended to `list`.

@@ -2,9 +2,11 @@ import Glibc
 
 /// Waits until a descriptor is ready for one of `events` (`POLLIN`, `POLLOUT`), or has failed, or the time is up.
 ///
+/// - Parameter ledger: takes what the kernel tells of memory sent in place, which is no failure and not waited for.
 /// - Returns: false when the time was up first.
 func wait(
-  for events: Int32, on descriptor: Int32, until deadline: Deadline, unless cancellation: Cancellation? = nil
+  for events: Int32, on descriptor: Int32, until deadline: Deadline, unless cancellation: Cancellation? = nil,
+  settling ledger: ZeroCopyLedger? = nil
 ) throws(LinuxError) -> Bool {
   // The kernel passes over a negative descriptor.
   var requests = (
@@ -17,6 +19,7 @@ func wait(
     }
     if ready > 0 {
       guard requests.1.revents == 0 else { throw LinuxError(call: "poll", number: ECANCELED) }
+      if requests.0.revents == Int16(POLLERR), let ledger, ledger.isUsed, ledger.settle(descriptor) { continue }
       return true
     }
     if ready == 0 {
@@ -36,7 +39,8 @@ func wait(
 @inline(__always)
 func transfer(
   _ call: String, byteCount: Int, descriptor: Int32, events: Int32, until deadline: Deadline,
-  unless cancellation: Cancellation? = nil, step: (_ done: Int) throws(LinuxError) -> Int
+  unless cancellation: Cancellation? = nil, settling ledger: ZeroCopyLedger? = nil,
+  step: (_ done: Int) throws(LinuxError) -> Int
 ) throws(LinuxError) -> Int {
   var done = 0
   while done < byteCount {
@@ -47,7 +51,8 @@ func transfer(
     } else if count == 0 {
       break
     } else if errno == EAGAIN {
-      guard !deadline.hasPassed, try wait(for: events, on: descriptor, until: deadline, unless: cancellation)
+      guard !deadline.hasPassed,
+        try wait(for: events, on: descriptor, until: deadline, unless: cancellation, settling: ledger)
       else {
         throw LinuxError(call: call, number: ETIMEDOUT)
       }

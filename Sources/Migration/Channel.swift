@@ -12,6 +12,14 @@ public protocol Channel: ~Copyable, Sendable {
   func send(_ bytes: [UInt8], within limit: Duration) throws(LinuxError)
   /// Sends all bytes of lent memory, with no copy in this process; likewise.
   func send(_ vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError)
+  /// Lets `sendInPlace` send without a copy; `EOPNOTSUPP` where that cannot be.
+  func startZeroCopy() throws(LinuxError)
+  /// Sends all bytes of lent memory, which the kernel may read until `awaitZeroCopies` has returned.
+  func sendInPlace(_ vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError)
+  /// Waits until the kernel reads nothing any more that was sent in place, as long as some of it goes within each limit.
+  func awaitZeroCopies(within limit: Duration) throws(LinuxError)
+  /// What has become of what was sent in place.
+  var zeroCopies: ZeroCopyReport { get }
   /// Receives exactly so many bytes; nil at the end of the stream, `ECONNRESET` when that comes after some of them.
   func receive(exactly byteCount: Int, within limit: Duration) throws(LinuxError) -> [UInt8]?
   /// Fills all of the lent memory, with no copy in this process; false at the end of the stream.
@@ -37,6 +45,17 @@ public protocol Channel: ~Copyable, Sendable {
 extension Channel where Self: ~Copyable {
   public var hasReturnPath: Bool { true }
   public func finish(within limit: Duration) throws(MigrationError) {}
+
+  public func startZeroCopy() throws(LinuxError) {
+    throw LinuxError(call: "setsockopt(SO_ZEROCOPY)", number: EOPNOTSUPP)
+  }
+
+  public func sendInPlace(_ vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) {
+    try send(vectors, within: limit)
+  }
+
+  public func awaitZeroCopies(within limit: Duration) throws(LinuxError) {}
+  public var zeroCopies: ZeroCopyReport { ZeroCopyReport() }
 
   public var passesDescriptors: Bool { false }
 

@@ -12,6 +12,9 @@ public struct DestinationLimits: Equatable, Sendable {
   /// How many threads get memory for what comes over a single connection, beside the one that receives; one is enough
   /// where source and destination share two cores.
   public var populatingThreadCount: Int
+  /// Whether what arrives is pinned: no page of it goes to swap, from the first on. What the guest does not have, or gives
+  /// back, costs nothing all the same. A process that may not pin as much as the guest's memory takes no guest.
+  public var pinsMemory: Bool
   /// How many memory files a source on this machine may hand its guest over in, at most 253; 0 for no such hand-over.
   ///
   /// A source that may hand over can go on to write the guest's memory whenever it likes, so it has to be trusted.
@@ -19,8 +22,9 @@ public struct DestinationLimits: Equatable, Sendable {
 
   public init(
     mostMemory: UInt64, mostState: Int = 256 << 20, time: Duration = .seconds(30), populatingThreadCount: Int = 1,
-    mostFiles: Int = 0
+    mostFiles: Int = 0, pinsMemory: Bool = false
   ) {
+    self.pinsMemory = pinsMemory
     self.mostFiles = min(max(0, mostFiles), MemoryFiles.most)
     self.mostMemory = mostMemory
     self.mostState = mostState
@@ -99,6 +103,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
       let (memory, state) =
         try way == .files ? takeFiles(description) : take(description, way, makeMemory, accepting)
       isReceived = true
+      if limits.pinsMemory { try report.countPinned(memory) }
       return ArrivedGuest(memory: memory, late: arrival?.late, state: state, description: description)
     } catch {
       lanes?.end()
@@ -209,10 +214,8 @@ extension Destination where Link: ~Copyable {
     _ description: GuestDescription, _ makeMemory: (GuestDescription) throws(GuestMemoryError) -> GuestMemory
   ) throws(MigrationError) -> GuestMemory {
     let memory = try inGuestMemory { () throws(GuestMemoryError) in try makeMemory(description) }
-    // What is not sent is taken as zero, which only unused memory is.
-    guard memory.regions.map(\.range) == description.regions, try memory.residentPages().isEmpty else {
-      throw .unsuitableMemory
-    }
+    try description.check(memory)
+    if limits.pinsMemory { try inGuestMemory { () throws(GuestMemoryError) in try memory.pin() } }
     return memory
   }
 

@@ -14,11 +14,13 @@ final class SharedLink<Link: Channel & ~Copyable>: Sendable {
 ///
 /// Of its copies only one goes on sending.
 struct FrameSender<Link: Channel & ~Copyable>: Sendable {
-  private let shared: SharedLink<Link>
+  let shared: SharedLink<Link>
   var limit: Duration
   private var sentCount: UInt32 = 0
   /// The bytes that have gone.
   private(set) var byteCount: UInt64 = 0
+  /// How data goes that nobody changes.
+  var zeroCopy = ZeroCopy.never
 
   init(_ shared: SharedLink<Link>, limit: Duration) {
     self.shared = shared
@@ -67,10 +69,10 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
     }
     let payload = try pages.payload(holder, staged: start, noting: sent)
     try send(Frame(kind: .pages, payload: payload, dataByteCount: pages.byteCount))
-    try sendData(buffers, of: holder)
+    try sendData(buffers, of: holder, isUnchanging: stage == nil)
   }
 
-  /// Sends outstanding pages of a guest that stands still.
+  /// Sends outstanding pages of a guest that stands still: so few at a time that to copy them is cheaper.
   mutating func sendLate(_ late: LateRun, of memory: GuestMemory) throws(MigrationError) {
     try send(late.frame)
     if !late.run.isZero { try sendData([late.run.buffer], of: memory) }
@@ -98,12 +100,17 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
   }
 
   /// Sends the page data that the frame before has announced.
-  private mutating func sendData(_ buffers: [GuestBuffer], of holder: GuestMemory) throws(MigrationError) {
+  /// - Parameter isUnchanging: whether nobody writes the memory before all of it has gone.
+  private mutating func sendData(
+    _ buffers: [GuestBuffer], of holder: GuestMemory, isUnchanging: Bool = false
+  ) throws(MigrationError) {
     let total = buffers.reduce(0) { $0 + $1.byteCount }
     var vectors = IOVectors(capacity: buffers.count)
     do {
       _ = try holder.drain(buffers, using: &vectors) { (vectors) throws(MigrationError) in
-        try connecting { () throws(LinuxError) in try shared.link.send(vectors, within: limit) }
+        try connecting { () throws(LinuxError) in
+          if isUnchanging { try sendUnchanging(vectors) } else { try shared.link.send(vectors, within: limit) }
+        }
         return total
       }
     } catch {

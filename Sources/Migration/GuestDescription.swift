@@ -67,6 +67,16 @@ public struct GuestDescription: Equatable, Sendable {
   }
 }
 
+extension GuestDescription {
+  /// Throws unless memory has this layout and nobody has used it: what is not sent is taken as zero, which only unused
+  /// memory is.
+  func check(_ memory: GuestMemory) throws(MigrationError) {
+    let layout = memory.regions.map(\.range)
+    guard layout == regions else { throw .otherLayout(source: regions, destination: layout) }
+    guard try memory.residentPages().isEmpty else { throw .unsuitableMemory }
+  }
+}
+
 /// The unit in which memory is described, sent and compared, whatever the host's pages are.
 enum GuestPage {
   static let byteCount: UInt64 = 4096

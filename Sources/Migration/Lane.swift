@@ -28,6 +28,15 @@ struct AnyChannel: Channel {
     try channel.waitUntilReadable(within: limit)
   }
 
+  func startZeroCopy() throws(LinuxError) { try channel.startZeroCopy() }
+
+  func sendInPlace(_ vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) {
+    try channel.sendInPlace(vectors, within: limit)
+  }
+
+  func awaitZeroCopies(within limit: Duration) throws(LinuxError) { try channel.awaitZeroCopies(within: limit) }
+  var zeroCopies: ZeroCopyReport { channel.zeroCopies }
+
   func finish(within limit: Duration) throws(MigrationError) { try channel.finish(within: limit) }
   func shutDown() { channel.shutDown() }
 }

@@ -20,9 +20,7 @@ extension SavedGuest {
     failed: @escaping @Sendable (MigrationError) -> Void
   ) throws(MigrationError) -> LazyMemory {
     let memory = try inGuestMemory { () throws(GuestMemoryError) in try makeMemory(description) }
-    guard memory.regions.map(\.range) == description.regions, try memory.residentPages().isEmpty else {
-      throw .unsuitableMemory
-    }
+    try description.check(memory)
     guard memory.regions.allSatisfy({ UInt64($0.backingPageByteCount) == GuestPage.byteCount }) else {
       throw .onlyEagerly
     }

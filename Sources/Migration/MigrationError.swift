@@ -66,7 +66,9 @@ public enum MigrationError: Error, Equatable, Sendable {
   case tooMuchMemory(byteCount: UInt64, most: UInt64)
   /// The saved state is larger than it may be.
   case tooMuchState(byteCount: Int, most: Int)
-  /// The memory made for the guest has another layout than the guest, or is in use.
+  /// The memory made for the guest lies elsewhere than the guest's.
+  case otherLayout(source: [GuestRange], destination: [GuestRange])
+  /// The memory made for the guest is in use.
   case unsuitableMemory
   /// Pages that are not in one region, or not above those before them.
   case misplacedPages(GuestAddress, pageCount: UInt64)
@@ -90,6 +92,8 @@ public enum MigrationError: Error, Equatable, Sendable {
   /// What is in the file can only be restored as a whole, before the guest runs: its pages are compressed, or are to go
   /// into huge pages.
   case onlyEagerly
+  /// Data must go without a copy, and the connection cannot do that: why.
+  case zeroCopyUnavailable(String)
   /// The files that came are not the memory of the guest that was described, or not safe to map.
   case unusableFiles(String)
 
@@ -131,6 +135,8 @@ extension MigrationError: CustomStringConvertible {
     case .system(let error): error.description
     case .guest(let reason): reason
     case .postcopyUnavailable(let reason): "the guest cannot run before all of its memory is there: \(reason)"
+    case .zeroCopyUnavailable(let reason):
+      "the connection cannot send without a copy: \(reason); ask for that where it helps, or never"
     case .interrupted(let reason):
       "the guest runs at the destination, but not all of its memory has arrived there: \(reason)"
     case .outcomeUnknown(let reason):
@@ -180,7 +186,9 @@ extension MigrationError: CustomStringConvertible {
     case .tooMuchMemory(let byteCount, let most):
       "the guest has \(byteCount) bytes of memory; at most \(most) are given"
     case .tooMuchState(let byteCount, let most): "the state has \(byteCount) bytes or more; at most \(most) are taken"
-    case .unsuitableMemory: "the memory made for the guest has another layout, or is in use"
+    case .otherLayout(let source, let destination):
+      "memory layout: source: \(Self.words(source)); destination: \(Self.words(destination))"
+    case .unsuitableMemory: "the memory made for the guest is in use"
     case .misplacedPages(let start, let count): "\(count) pages at \(start): not in one region, or not in order"
     case .unplannedPages(let start): "page data for \(start) came unannounced"
     case .tooManyPlanned(let most): "more than \(most) runs of pages announced before their data"
@@ -199,6 +207,12 @@ extension MigrationError: CustomStringConvertible {
 }
 
 extension MigrationError {
+  /// The first regions, which is all that most guests have.
+  private static func words(_ regions: [GuestRange]) -> String {
+    let first = regions.prefix(4).map(\.description)
+    return (first + (regions.count > first.count ? ["\(regions.count) regions in all"] : [])).joined(separator: ", ")
+  }
+
   /// A failed transfer over a connection, as what it says of the peer.
   init(_ error: LinuxError) {
     if error.isTimeOut {

@@ -43,6 +43,16 @@ public final class MigrationLink: Channel {
     try sending { () throws(LinuxError) in try stream.send(vectors, within: limit) }
   }
 
+  /// Only over TCP.
+  public func startZeroCopy() throws(LinuxError) { try stream.startZeroCopy() }
+
+  public func sendInPlace(_ vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) {
+    try sending { () throws(LinuxError) in try stream.sendInPlace(vectors, within: limit) }
+  }
+
+  public func awaitZeroCopies(within limit: Duration) throws(LinuxError) { try stream.awaitZeroCopies(within: limit) }
+  public var zeroCopies: ZeroCopyReport { stream.zeroCopies }
+
   private func sending(_ body: () throws(LinuxError) -> Void) throws(LinuxError) {
     do {
       try body()

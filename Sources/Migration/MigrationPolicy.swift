@@ -39,13 +39,18 @@ public struct MigrationPolicy: Equatable, Sendable {
   /// Whether the memory on both sides is compared while the guest stands still, which takes long. What arrives after the
   /// guest is checked as it comes, and not compared.
   public var verifies: Bool
+  /// Whether the guest's memory is pinned while it is moved, so that nothing has to be read from swap twice. Memory that
+  /// was pinned before stays so.
+  public var pinsMemory: Bool
+  /// Whether the last pages, for which the guest stands still, go without a copy. What is compressed is made anew.
+  public var zeroCopy: ZeroCopy
 
   public init(
     downtimeLimit: Duration = .milliseconds(300), mostBytesPerSecond: UInt64? = nil,
     switchoverBytesPerSecond: UInt64? = nil, mostPasses: Int = 30,
     slowsDown: Bool = false, stopsAnyway: Bool = false, postcopy: Postcopy = .never, compresses: Bool = false,
     cacheByteCount: Int = 64 << 20,
-    forecasts: Bool = false, verifies: Bool = false
+    forecasts: Bool = false, verifies: Bool = false, pinsMemory: Bool = false, zeroCopy: ZeroCopy = .never
   ) {
     self.downtimeLimit = downtimeLimit
     self.mostBytesPerSecond = mostBytesPerSecond
@@ -58,6 +63,8 @@ public struct MigrationPolicy: Equatable, Sendable {
     self.cacheByteCount = cacheByteCount
     self.forecasts = forecasts
     self.verifies = verifies
+    self.pinsMemory = pinsMemory
+    self.zeroCopy = zeroCopy
   }
 }
 

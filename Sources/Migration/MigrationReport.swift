@@ -1,5 +1,5 @@
 import GuestRAM
-import LinuxIO
+public import LinuxIO
 
 /// What is told of a move while it goes on.
 public enum MigrationEvent: Equatable, Sendable {
@@ -61,10 +61,15 @@ public struct MigrationReport: Equatable, Sendable {
   public internal(set) var passCount = 0
   /// What the encodings have made of the pages, at a source that chose among them.
   public internal(set) var codec: PageCodecReport?
+  /// The 4 KiB pages that were pinned: at a source that did so when it began, at a destination when the guest had arrived,
+  /// without what follows it.
+  public internal(set) var pinnedPageCount: UInt64 = 0
   /// The bytes of memory that changed hands as files, neither read nor sent.
   public internal(set) var handedOverByteCount: UInt64 = 0
   /// The 4 KiB pages that a running guest wrote or gave back before they were saved, so that they had to be put aside.
   public internal(set) var asidePageCount: UInt64 = 0
+  /// What has become of data that was to go without a copy, at a source that was told to try (`ZeroCopy`).
+  public internal(set) var zeroCopies = ZeroCopyReport()
   /// The bytes of saved state.
   public internal(set) var stateByteCount: UInt64 = 0
   /// From the start of the move to its end, in seconds.
@@ -102,6 +107,12 @@ public struct MigrationReport: Equatable, Sendable {
     let pageCount = memoryByteCount / GuestPage.byteCount
     // What a peer says may be more than there is: that is found out when the counts are compared.
     absentPageCount = pageCount - min(pageCount, namedPageCount)
+  }
+
+  mutating func countPinned(_ memory: GuestMemory) throws(MigrationError) {
+    pinnedPageCount = try inGuestMemory { () throws(GuestMemoryError) in
+      try memory.residentByteCount() / GuestPage.byteCount
+    }
   }
 
   /// Fills in what is known at the end.

@@ -25,6 +25,8 @@ extension Source where Link: ~Copyable {
     recovering: (MigrationError) -> Link? = { _ in nil }
   ) throws(MigrationError) -> MigrationReport {
     let start = MonotonicClock.now
+    let isToPin = policy.pinsMemory && !guest.memory.isPinned
+    defer { if isToPin { Self.unpin(guest.memory) } }
     var pausedAt: UInt64?
     var late: LateSending?
     do {
@@ -33,8 +35,11 @@ extension Source where Link: ~Copyable {
       if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
       // What the destination holds of a page is known in the order of one connection.
       if encoder != nil || sentPages != nil { further = [] }
+      if isToPin { try pin(guest.memory) }
+      try stream.sender.use(policy.zeroCopy)
       let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
       try openLanes()
+      try useOnLanes(policy.zeroCopy)
       if policy.postcopy == .afterPasses(0) { try waitForPermit(permit, guest.memory, events) }
       let rest = try sendLive(&guest, policy, permit, events)
       events(.stopping)
@@ -76,6 +81,16 @@ extension Source where Link: ~Copyable {
       downtime = downtime ?? MigrationReport.seconds(since: moment)
       events(.left)
     }
+  }
+
+  private mutating func pin(_ memory: GuestMemory) throws(MigrationError) {
+    try inGuestMemory { () throws(GuestMemoryError) in try memory.pin() }
+    try report.countPinned(memory)
+  }
+
+  private static func unpin(_ memory: GuestMemory) {
+    // The kernel lets go of what it has pinned, and so it does in any case when the memory is unmapped.
+    try? memory.unpin()
   }
 
   /// Lets a guest that could not be moved run on here as it did before.
@@ -196,6 +211,7 @@ extension Source where Link: ~Copyable {
     try send(state, verifies: policy.verifies)
     if policy.verifies { try compare(guest.memory) }
     try awaitReady()
+    try awaitZeroCopies()
     return nil
   }
 }

@@ -58,19 +58,24 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
   ///   - notes: what the destination has to agree to before the first page is sent.
   ///   - pausedAt: when the guest was paused, by `MonotonicClock`; now, when nil.
   ///   - verifies: whether the destination's memory is compared with this one before the guest is given away.
+  ///   - zeroCopy: whether pages go without a copy. The kernel has done with them when this returns; after an error it may
+  ///     still read them for a connection that has failed, which changes nothing.
   /// - Throws: the guest may run on here unless the error's `sourceMayRun` is false.
   public consuming func move(
     _ memory: GuestMemory, state: [UInt8], notes: [GuestDescription.Note] = [], pausedAt: UInt64? = nil,
-    verifies: Bool = true
+    verifies: Bool = true, zeroCopy: ZeroCopy = .never
   ) throws(MigrationError) -> MigrationReport {
     let start = MonotonicClock.now
     do {
+      try stream.sender.use(zeroCopy)
       try introduce(GuestDescription(regions: memory.regions.map(\.range), notes: notes))
       try openLanes()
+      try useOnLanes(zeroCopy)
       try sendAllPages(of: memory)
       try send(state, verifies: verifies)
       if verifies { try compare(memory) }
       try awaitReady()
+      try awaitZeroCopies()
     } catch {
       throw stream.giveUp(error)
     }

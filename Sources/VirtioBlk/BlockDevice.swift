@@ -9,6 +9,7 @@ import Virtqueue
 /// done, `wake` of the host answers the driver.
 public struct BlockDevice: ~Copyable, VirtioDevice {
   public static var id: DeviceID { .block }
+  public static var featureNames: [Int: String] { Feature.blockNames }
 
   public let options: BlockOptions
   public let store: any BlockStore
@@ -170,6 +171,21 @@ extension BlockDevice {
     state.flushFailed = flushFailure != nil
     state.counters = counters
     return state
+  }
+
+  /// The disk's size is looked up again where nobody has it in use here: it may have another since it was opened.
+  public func constants() -> [DeviceConstant] {
+    // A store that cannot be asked has the size that it had, and says what ails it when it is used.
+    if !isExclusive { try? store.refresh() }
+    let sizeMax = options.sizeMax.map(UInt64.init) ?? .max
+    return [
+      DeviceConstant("capacity in sectors", store.byteCount / 512),
+      // A driver may write to a disk unless it was told otherwise.
+      DeviceConstant("read-only", offeredFeatures.contains(.blockReadOnly) ? 1 : 0),
+      DeviceConstant("block size", UInt64(store.limits.blockByteCount), by: [.blockSize]),
+      DeviceConstant("bytes of a buffer", sizeMax, .atLeast, by: [.blockSizeMax]),
+      DeviceConstant("buffers of a request", UInt64(options.segmentMax), .atLeast, by: [.blockSegmentMax]),
+    ]
   }
 
   public mutating func adopt(_ state: BlockState) throws(StateError) {

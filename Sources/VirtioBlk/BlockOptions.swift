@@ -22,6 +22,12 @@ extension Feature {
   public static let blockDiscard = Feature(rawValue: 13)
   /// `VIRTIO_BLK_F_WRITE_ZEROES`
   public static let blockWriteZeroes = Feature(rawValue: 14)
+
+  /// The names of the features that the device may have, by bit, without `VIRTIO_BLK_F_`; those too that are not offered here.
+  public static let blockNames: [Int: String] = [
+    1: "SIZE_MAX", 2: "SEG_MAX", 4: "GEOMETRY", 5: "RO", 6: "BLK_SIZE", 9: "FLUSH", 10: "TOPOLOGY", 11: "CONFIG_WCE",
+    12: "MQ", 13: "DISCARD", 14: "WRITE_ZEROES", 15: "LIFETIME", 16: "SECURE_ERASE", 17: "ZONED",
+  ]
 }
 
 /// What a block device offers its driver, beside what its store determines.

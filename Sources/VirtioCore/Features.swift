@@ -32,6 +32,22 @@ extension Feature {
   public static let ringReset = Feature(rawValue: 40)
 }
 
+extension Feature {
+  /// The names of features that any device may have, by bit, as the specification has them without `VIRTIO_F_`; with bit 30,
+  /// which vhost-user has taken for itself.
+  public static let commonNames: [Int: String] = [
+    24: "NOTIFY_ON_EMPTY", 27: "ANY_LAYOUT", 28: "INDIRECT_DESC", 29: "EVENT_IDX", 30: "PROTOCOL_FEATURES",
+    32: "VERSION_1", 33: "ACCESS_PLATFORM", 34: "RING_PACKED", 35: "IN_ORDER", 36: "ORDER_PLATFORM", 37: "SR_IOV",
+    38: "NOTIFICATION_DATA", 39: "NOTIF_CONFIG_DATA", 40: "RING_RESET", 41: "ADMIN_VQ",
+  ]
+
+  /// What the specification calls the feature, without its prefix; its bit where that says nothing.
+  /// - Parameter own: the names of a device's own features (`VirtioDevice.featureNames`).
+  public func name(among own: [Int: String]) -> String {
+    Self.commonNames[rawValue] ?? own[rawValue] ?? "bit \(rawValue)"
+  }
+}
+
 /// A set of feature bits, 0 to 127.
 public struct Features: Hashable, Sendable, ExpressibleByArrayLiteral {
   /// Bits 0 to 63.
@@ -81,6 +97,9 @@ public struct Features: Hashable, Sendable, ExpressibleByArrayLiteral {
 
   public var isEmpty: Bool { low == 0 && high == 0 }
 
+  /// Each feature, by rising number.
+  public var all: [Feature] { (0..<128).map(Feature.init(rawValue:)).filter(contains) }
+
   /// The 32 bits that a transport shows at a time: word 0 has bits 0 to 31, word 3 has 96 to 127; others are 0.
   public func word(_ index: Int) -> UInt32 {
     switch index {
@@ -96,7 +115,6 @@ public struct Features: Hashable, Sendable, ExpressibleByArrayLiteral {
 extension Features: CustomStringConvertible {
   /// The bits' numbers: `bits 1, 5, 32`.
   public var description: String {
-    let bits = (0..<128).filter { contains(Feature(rawValue: $0)) }
-    return bits.isEmpty ? "no bits" : "bits " + bits.map(String.init).joined(separator: ", ")
+    isEmpty ? "no bits" : "bits " + all.map { String($0.rawValue) }.joined(separator: ", ")
   }
 }

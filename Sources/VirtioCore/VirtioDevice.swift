@@ -11,6 +11,9 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
 
   static var id: DeviceID { get }
 
+  /// The names of the device's own features, by bit, as the specification has them without their prefix.
+  static var featureNames: [Int: String] { get }
+
   /// The device's own feature bits. The host adds those of rings and transports.
   var offeredFeatures: Features { get }
 
@@ -19,6 +22,9 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
 
   /// The configuration space as a driver reads it now, for the features negotiated or, before, offered.
   var config: [UInt8] { get }
+
+  /// What a driver has been told of this device, beside features and queues, and must find again where its guest is moved to.
+  func constants() -> [DeviceConstant]
 
   /// Takes what the driver wrote into configuration space: bytes within `config`, at most as many.
   mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int)
@@ -65,6 +71,8 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
 }
 
 extension VirtioDevice where Self: ~Copyable {
+  public static var featureNames: [Int: String] { [:] }
+  public func constants() -> [DeviceConstant] { [] }
   public mutating func wake(_ queues: inout QueueSet) throws(VirtqueueError) {}
   public mutating func poll(_ queues: inout QueueSet) throws(VirtqueueError) -> Bool { false }
   public mutating func resetQueue(_ index: Int) {}

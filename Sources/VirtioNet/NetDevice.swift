@@ -9,6 +9,7 @@ public import Virtqueue
 /// gives the sign, `wake` of the host carries on.
 public struct NetDevice: ~Copyable, VirtioDevice {
   public static var id: DeviceID { .network }
+  public static var featureNames: [Int: String] { Feature.netNames }
 
   public let options: NetOptions
   /// One for all pairs of queues, or one for each.

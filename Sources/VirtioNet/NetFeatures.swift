@@ -62,6 +62,16 @@ extension Feature {
   public static let netRSS = Feature(rawValue: 60)
   /// `VIRTIO_NET_F_SPEED_DUPLEX`
   public static let netSpeedDuplex = Feature(rawValue: 63)
+
+  /// The names of the features that the device may have, by bit, without `VIRTIO_NET_F_`; those too that are not offered here.
+  public static let netNames: [Int: String] = [
+    0: "CSUM", 1: "GUEST_CSUM", 2: "CTRL_GUEST_OFFLOADS", 3: "MTU", 5: "MAC", 7: "GUEST_TSO4", 8: "GUEST_TSO6",
+    9: "GUEST_ECN", 10: "GUEST_UFO", 11: "HOST_TSO4", 12: "HOST_TSO6", 13: "HOST_ECN", 14: "HOST_UFO",
+    15: "MRG_RXBUF", 16: "STATUS", 17: "CTRL_VQ", 18: "CTRL_RX", 19: "CTRL_VLAN", 20: "CTRL_RX_EXTRA",
+    21: "GUEST_ANNOUNCE", 22: "MQ", 23: "CTRL_MAC_ADDR", 52: "VQ_NOTF_COAL", 53: "NOTF_COAL", 54: "GUEST_USO4",
+    55: "GUEST_USO6", 56: "HOST_USO", 57: "HASH_REPORT", 59: "GUEST_HDRLEN", 60: "RSS", 61: "RSC_EXT",
+    62: "STANDBY", 63: "SPEED_DUPLEX",
+  ]
 }
 
 extension Offloads {

@@ -1,5 +1,5 @@
 public import DeviceState
-import VirtioCore
+public import VirtioCore
 
 /// All that a network device keeps through a migration: its identity, and what its driver has told it.
 public struct NetState: SavedState {
@@ -53,6 +53,15 @@ extension NetDevice {
     state.names = names
     state.counters = counters
     return state
+  }
+
+  /// The card's address is none of them: it comes with the state.
+  public func constants() -> [DeviceConstant] {
+    [
+      // The control queue comes behind the last pair (5.1.2).
+      DeviceConstant("pairs of queues", UInt64(lanes.count), by: [.netMultiqueue, .netRSS]),
+      DeviceConstant("largest packet", UInt64(fields.mtu), by: [.netMTU]),
+    ]
   }
 
   public mutating func adopt(_ state: NetState) throws(StateError) {

@@ -46,6 +46,7 @@ struct DemoOptions: Command {
   var seed: UInt64?
   var json = false
   var reportPath: String?
+  var pins = false
 
   mutating func declare(in options: inout OptionTable) {
     options.value("target", &target, "the memory that the guest keeps, such as 512M")
@@ -55,6 +56,7 @@ struct DemoOptions: Command {
     options.value("workload", &workload, "what the simulated guest does: page-cache unless told otherwise")
     options.value("guest", &guest, "who drives the balloon")
     options.value("seed", &seed, "where the simulated guest's random numbers start: 1 unless told otherwise")
+    options.flag("pin", &pins, "pin the simulated guest's memory in each process, which no balloon minds")
     options.flag("json", &json, "print one JSON object instead of text")
     options.value("report", &reportPath, "write a page with plots of the simulated guest's moves to this file")
   }
@@ -92,6 +94,7 @@ struct DemoOptions: Command {
     if guest == .linux, let seed {
       throw .rejected(option: "--seed", value: "\(seed)", reason: "it is for the simulated guest")
     }
+    if guest == .linux, pins { throw .rejected(option: "--pin", value: "", reason: "it is for the simulated guest") }
     if guest == .linux, let reportPath {
       throw .rejected(option: "--report", value: reportPath, reason: "it is for the simulated guest")
     }

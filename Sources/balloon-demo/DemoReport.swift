@@ -14,6 +14,8 @@ struct DemoReport: Codable {
   /// Host memory behind the guest, measured before and after the balloon was inflated.
   var residentBeforeBytes: UInt64 = 0
   var residentAfterBytes: UInt64 = 0
+  /// How much of the memory behind the guest was pinned when it had been started.
+  var pinnedBytes: UInt64 = 0
   /// Host memory that the device gave back to the kernel.
   var reclaimedBytes: UInt64 = 0
   /// What a Linux guest named as free when it was asked to.
@@ -34,6 +36,7 @@ struct DemoReport: Codable {
     case actualBytes = "actual_bytes"
     case residentBeforeBytes = "resident_before_bytes"
     case residentAfterBytes = "resident_after_bytes"
+    case pinnedBytes = "pinned_bytes"
     case reclaimedBytes = "reclaimed_bytes"
   }
 

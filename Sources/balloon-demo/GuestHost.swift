@@ -42,9 +42,11 @@ struct GuestHost {
   private mutating func view(after request: HostRequest) throws -> HostView {
     let link = link
     switch request {
-    case .boot(let byteCount, let seed, let kind):
-      machine = try Machine(memoryByteCount: byteCount, seed: seed, workload: kind.workload) { try link.tell($0) }
-    case .receive(let path): machine = try receive(at: path)
+    case .boot(let byteCount, let seed, let kind, let pins):
+      machine = try Machine(memoryByteCount: byteCount, seed: seed, workload: kind.workload, pins: pins) {
+        try link.tell($0)
+      }
+    case .receive(let path, let pins): machine = try receive(at: path, pins: pins)
     case .send(let path, let way):
       return HostView(move: try send(to: path, way))
     case .fill: try machine?.fill { try link.tell($0) }
@@ -80,10 +82,10 @@ struct GuestHost {
     }
   }
 
-  private func receive(at path: String) throws -> Machine {
+  private func receive(at path: String, pins: Bool) throws -> Machine {
     let listener = try MigrationListener(.unix(path: path))
     try link.send(.listening)
-    return try Machine.receive(over: listener.accept(within: Self.patience), mostMemory: Self.mostMemory)
+    return try Machine.receive(over: listener.accept(within: Self.patience), mostMemory: Self.mostMemory, pins: pins)
   }
 }
 

@@ -5,7 +5,7 @@ import Migration
 /// then one other.
 enum HostRequest: Codable {
   /// Make a guest and let it work until it has used most of its memory.
-  case boot(memoryByteCount: UInt64, seed: UInt64, workload: DemoOptions.WorkloadKind)
+  case boot(memoryByteCount: UInt64, seed: UInt64, workload: DemoOptions.WorkloadKind, pins: Bool)
   /// Let the guest use most of its memory, as it did when it was made.
   case fill
   /// Shrink the guest by its balloon to so much memory, or as far as leaves it so much available.
@@ -15,7 +15,7 @@ enum HostRequest: Codable {
   /// Move the guest to whoever listens on a socket.
   case send(socketPath: String, MemoryMove)
   /// Listen on a socket for a guest, and let it run once it has arrived.
-  case receive(socketPath: String)
+  case receive(socketPath: String, pins: Bool)
 }
 
 /// How a guest's memory gets to another process.
@@ -62,6 +62,8 @@ struct HostView: Codable {
   var balloon = BalloonUse()
   /// Host memory behind the guest, measured.
   var resident: UInt64 = 0
+  /// How much of that is pinned.
+  var pinned: UInt64 = 0
   /// How many pages were found to hold what the guest wrote there.
   var checkedPages = 0
   /// What the guest found wrong with its memory, or nil.

@@ -18,11 +18,11 @@ extension Machine {
     guest.pagesPerStep = Self.pagesPerPacedStep
     defer { guest.pagesPerStep = Self.pagesPerStep }
     guard !WriteTracker.available.isEmpty else { return try moveStopped(over: link) }
-    let (desk, memory) = (GuestDesk(), memory)
+    let (desk, memory, notes) = (GuestDesk(), memory, try notes)
     let (outcome, cancellation) = (try Handover<Result<MigrationReport, MigrationError>>(), try Cancellation())
     let mover = try Thread(name: "move") {
       var guest = DeskGuest(memory, desk, usesHints: way == .sentUnlessFree)
-      outcome.put(Self.move(&guest, way, over: link, unless: cancellation))
+      outcome.put(Self.move(&guest, way, over: link, notes, unless: cancellation))
       desk.give(.end)
     }
     let ran = Result { try run(at: desk, tell) }
@@ -41,17 +41,19 @@ extension Machine {
   }
 
   private static func move(
-    _ guest: inout DeskGuest, _ way: MemoryMove, over link: MigrationLink, unless cancellation: Cancellation
+    _ guest: inout DeskGuest, _ way: MemoryMove, over link: MigrationLink, _ notes: [GuestDescription.Note],
+    unless cancellation: Cancellation
   ) -> Result<MigrationReport, MigrationError> {
     let policy = MigrationPolicy(
       downtimeLimit: .milliseconds(10), slowsDown: true, stopsAnyway: true, forecasts: true)
     let desk = guest.desk
     do throws(MigrationError) {
       if way == .handedOver {
-        return .success(try Source(link, producer: producer).handOver(&guest, unless: cancellation))
+        return .success(try Source(link, producer: producer).handOver(&guest, notes: notes, unless: cancellation))
       }
       return .success(
-        try Source(link, producer: producer).move(&guest, policy: policy, unless: cancellation) { (event) in
+        try Source(link, producer: producer).move(&guest, policy: policy, notes: notes, unless: cancellation) {
+          (event) in
           if let text = event.text { desk.note(text) }
         })
     } catch {
@@ -111,12 +113,23 @@ extension Machine {
     }
   }
 
+  /// What the other process has to agree to before the first page.
+  private var notes: [GuestDescription.Note] {
+    get throws(MigrationError) {
+      do throws(StateError) {
+        return try profile.notes.map { GuestDescription.Note(name: $0.name, text: $0.text) }
+      } catch {
+        throw .guest("the guest's devices cannot be described: \(error)")
+      }
+    }
+  }
+
   private mutating func moveStopped(over link: MigrationLink) throws -> MoveView {
     let pausedAt = MonotonicClock.now
     do {
       let state = try save().get()
       let report = try Source(link, producer: Self.producer)
-        .move(memory, state: state, pausedAt: pausedAt, verifies: false)
+        .move(memory, state: state, notes: notes, pausedAt: pausedAt, verifies: false)
       return MoveView(report, StepMeter())
     } catch {
       if error.sourceMayRun { transport.host.resume() }
@@ -125,11 +138,17 @@ extension Machine {
   }
 
   /// Receives a guest, and lets it run here once its source has let go of it.
-  static func receive(over link: MigrationLink, mostMemory: UInt64) throws -> Machine {
+  /// - Parameter profile: what the guest has to agree with.
+  static func receive(
+    over link: MigrationLink, mostMemory: UInt64, pins: Bool = false, as profile: GuestProfile = destinationProfile
+  ) throws -> Machine {
     var limits = DestinationLimits(mostMemory: mostMemory)
     limits.mostFiles = 1
+    limits.pinsMemory = pins
     var destination = Destination(link, producer: producer, limits: limits)
-    let arrived = try destination.receive()
+    let arrived = try destination.receive(refusing: { (description) in
+      profile.objection(to: description.notes.map { GuestProfile.Note(name: $0.name, text: $0.text) })
+    })
     let machine: Machine
     do {
       machine = try Machine(arrived)

@@ -28,12 +28,30 @@ struct Machine {
     return options
   }
 
+  private typealias Balloon = BalloonDevice<MemoryReclaimer>
+
+  private static func makeBalloon() -> Balloon { BalloonDevice(balloonOptions, reclaimer: MemoryReclaimer()) }
+
+  /// What a guest has to agree with to go on in this process.
+  static var destinationProfile: GuestProfile { profile(of: DeviceHost(makeBalloon()) { (_) in }) }
+
+  /// What this guest asks of the process that it goes to.
+  var profile: GuestProfile { Self.profile(of: transport.host) }
+
+  private static func profile(of host: borrowing DeviceHost<Balloon>) -> GuestProfile {
+    var profile = GuestProfile()
+    profile.add(host)
+    profile.add(GuestState.self)
+    return profile
+  }
+
   /// Boots a guest, and has it use most of its memory (`fill`).
   init(
-    memoryByteCount: UInt64, seed: UInt64, workload: Workload, progress: (String) throws -> Void
+    memoryByteCount: UInt64, seed: UInt64, workload: Workload, pins: Bool = false, progress: (String) throws -> Void
   ) throws {
     memory = try GuestMemory(byteCount: memoryByteCount)
-    transport = try DirectTransport(BalloonDevice(Self.balloonOptions, reclaimer: MemoryReclaimer()), memory: memory)
+    if pins { try memory.pin() }
+    transport = try DirectTransport(Self.makeBalloon(), memory: memory)
     let pageCount = UInt32(memoryByteCount / 4096)
     let configuration = GuestConfiguration(
       seed: seed, diskPages: pageCount / 32, filePages: pageCount / 2, workingSetPages: pageCount / 32,
@@ -47,7 +65,7 @@ struct Machine {
   /// Restores a guest that has arrived, with its device paused.
   init(_ arrived: ArrivedGuest) throws {
     memory = arrived.memory
-    transport = try DirectTransport(BalloonDevice(Self.balloonOptions, reclaimer: MemoryReclaimer()), memory: memory)
+    transport = try DirectTransport(Self.makeBalloon(), memory: memory)
     var snapshot = try Snapshot(decoding: arrived.state)
     try transport.host.restore(from: &snapshot)
     guest = try Guest(restoring: snapshot.take(GuestState.self), in: memory, balloon: transport)
@@ -101,6 +119,7 @@ struct Machine {
       target: report.targetByteCount, actual: report.actualByteCount, reclaimed: report.reclaimedByteCount,
       warning: report.warning?.description)
     view.resident = resident
+    view.pinned = memory.isPinned ? resident : 0
     view.checkedPages = Int(integrity.pagesChecked)
     view.fault = integrity.mismatch?.description
     return view

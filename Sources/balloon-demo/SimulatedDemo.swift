@@ -65,10 +65,12 @@ struct SimulatedDemo {
 
   private mutating func boot(on host: borrowing HostProcess) throws -> HostView {
     terminal.say("A guest with \(Size(options.memoryByteCount)) in process A, workload \(workload.rawValue)")
-    let view = try host.ask(.boot(memoryByteCount: options.memoryByteCount, seed: seed, workload: workload))
+    let view = try host.ask(
+      .boot(memoryByteCount: options.memoryByteCount, seed: seed, workload: workload, pins: options.pins))
     try check(view)
     show(view)
     report.residentBeforeBytes = view.resident
+    report.pinnedBytes = view.pinned
     return view
   }
 
@@ -85,7 +87,7 @@ struct SimulatedDemo {
     let full = if let booted { booted } else { try source.ask(.fill) }
     try check(full)
     let small = way.usesBalloon ? try shrink(on: source) : nil
-    try destination.begin(.receive(socketPath: path))
+    try destination.begin(.receive(socketPath: path, pins: options.pins))
     try destination.waitUntilListening()
     let left = try source.ask(.send(socketPath: path, way.memory))
     let arrived = try destination.finish()

@@ -1,6 +1,9 @@
+import Balloon
 import DeviceState
 import Options
+import VirtioBlk
 import VirtioCore
+import VirtioNet
 
 /// What numbers of a saved state mean, for people.
 enum StateMeaning {
@@ -70,35 +73,11 @@ enum StateMeaning {
 
   /// The names of feature bits 0 to 63, as the specification has them without their prefix.
   static func features(_ bits: UInt64, of model: String) -> String {
-    let numbers = (0..<64).filter { bits >> UInt64($0) & 1 != 0 }
-    let names = numbers.map { (bit: Int) -> String in common[bit] ?? own[model]?[bit] ?? "bit \(bit)" }
+    let names = Features(low: bits).all.map { $0.name(among: own[model] ?? [:]) }
     return names.isEmpty ? "none" : names.joined(separator: ", ")
   }
 
-  private static let common: [Int: String] = [
-    24: "NOTIFY_ON_EMPTY", 27: "ANY_LAYOUT", 28: "INDIRECT_DESC", 29: "EVENT_IDX", 30: "PROTOCOL_FEATURES",
-    32: "VERSION_1", 33: "ACCESS_PLATFORM", 34: "RING_PACKED", 35: "IN_ORDER", 36: "ORDER_PLATFORM", 37: "SR_IOV",
-    38: "NOTIFICATION_DATA", 39: "NOTIF_CONFIG_DATA", 40: "RING_RESET", 41: "ADMIN_VQ",
-  ]
-
-  private static let own: [String: [Int: String]] = [
-    "balloon": [
-      0: "MUST_TELL_HOST", 1: "STATS_VQ", 2: "DEFLATE_ON_OOM", 3: "FREE_PAGE_HINT", 4: "PAGE_POISON",
-      5: "PAGE_REPORTING",
-    ],
-    "block": [
-      1: "SIZE_MAX", 2: "SEG_MAX", 4: "GEOMETRY", 5: "RO", 6: "BLK_SIZE", 9: "FLUSH", 10: "TOPOLOGY", 11: "CONFIG_WCE",
-      12: "MQ", 13: "DISCARD", 14: "WRITE_ZEROES", 15: "LIFETIME", 16: "SECURE_ERASE", 17: "ZONED",
-    ],
-    "net": [
-      0: "CSUM", 1: "GUEST_CSUM", 2: "CTRL_GUEST_OFFLOADS", 3: "MTU", 5: "MAC", 7: "GUEST_TSO4", 8: "GUEST_TSO6",
-      9: "GUEST_ECN", 10: "GUEST_UFO", 11: "HOST_TSO4", 12: "HOST_TSO6", 13: "HOST_ECN", 14: "HOST_UFO",
-      15: "MRG_RXBUF", 16: "STATUS", 17: "CTRL_VQ", 18: "CTRL_RX", 19: "CTRL_VLAN", 20: "CTRL_RX_EXTRA",
-      21: "GUEST_ANNOUNCE", 22: "MQ", 23: "CTRL_MAC_ADDR", 52: "VQ_NOTF_COAL", 53: "NOTF_COAL", 54: "GUEST_USO4",
-      55: "GUEST_USO6", 56: "HOST_USO", 57: "HASH_REPORT", 59: "GUEST_HDRLEN", 60: "RSS", 61: "RSC_EXT",
-      62: "STANDBY", 63: "SPEED_DUPLEX",
-    ],
-  ]
+  private static let own = ["balloon": Feature.balloonNames, "block": Feature.blockNames, "net": Feature.netNames]
 
   private static let statistics = [
     "SWAP_IN", "SWAP_OUT", "MAJFLT", "MINFLT", "MEMFREE", "MEMTOT", "AVAIL", "CACHES", "HTLB_PGALLOC", "HTLB_PGFAIL",

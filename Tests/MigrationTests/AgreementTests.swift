@@ -65,10 +65,13 @@ import Testing
     let used = try GuestDescription(regions: SampleGuest.regions, notes: []).makeMemory()
     try used.write(UInt8(0), at: address(0))
     let other = try GuestMemory(byteCount: 1 << 20)
-    for memory in [used, other] {
+    let layouts = MigrationError.otherLayout(source: SampleGuest.regions, destination: other.regions.map(\.range))
+    #expect(layouts.description.contains("source: \(SampleGuest.regions[0]), "))
+    #expect(layouts.description.contains("; destination: \(other.regions[0].range)"))
+    for (memory, error) in [(used, .unsuitableMemory), (other, layouts)] as [(GuestMemory, MigrationError)] {
       let move = try move(guest, over: TestLinks(), makeMemory: { _ throws(GuestMemoryError) in memory })
-      #expect(move.destination.error == .unsuitableMemory)
-      #expect(move.source.error == .peerFailed(MigrationError.unsuitableMemory.description))
+      #expect(move.destination.error == error)
+      #expect(move.source.error == .peerFailed(error.description))
     }
   }
 

@@ -70,7 +70,8 @@ import Testing
       .unknownFlags(1, .plan), .outOfSequence(.plan, number: 1, expected: 2), .unexpectedFrame(.plan),
       .frameTooLong(.plan, byteCount: 9, most: 8), .malformedFrame(.plan), .noteTooLong("n"),
       .tooManyNotes(65, most: 64), .invalidRegion(range), .tooMuchMemory(byteCount: 2, most: 1),
-      .tooMuchState(byteCount: 2, most: 1), .unsuitableMemory, .misplacedPages(range.start, pageCount: 1),
+      .tooMuchState(byteCount: 2, most: 1), .unsuitableMemory, .otherLayout(source: [range], destination: []),
+      .zeroCopyUnavailable("z"), .misplacedPages(range.start, pageCount: 1),
       .unplannedPages(range.start), .tooManyPlanned(most: 1), .damagedPages(range), .incomplete,
       .pageDiffers(range.start), .unusable("u"), .memory(.noRegions), .outcomeUnknown("o"),
     ]

@@ -93,13 +93,19 @@ struct GuestGiver {
     _ source: consuming Source<WatchedLink>, _ guest: inout QemuGuest, _ record: MoveRecord
   ) throws(MigrationError) -> MigrationReport {
     do {
+      if command.pins { try pin(guest.memory) }
       let state = try guest.pause()
       return try source.move(
-        guest.memory, state: state, notes: notes(record), pausedAt: guest.pausedAt, verifies: command.verifies)
+        guest.memory, state: state, notes: notes(record), pausedAt: guest.pausedAt, verifies: command.verifies,
+        zeroCopy: command.zeroCopy)
     } catch {
       if error.sourceMayRun { guest.resume() }
       throw error
     }
+  }
+
+  private func pin(_ memory: GuestMemory) throws(MigrationError) {
+    do throws(GuestMemoryError) { try memory.pin() } catch { throw .memory(error) }
   }
 
   private func moveLive(

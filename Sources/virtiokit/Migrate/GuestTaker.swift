@@ -61,7 +61,8 @@ struct GuestTaker {
 
   private func take(over link: MigrationLink, into place: Place) throws {
     let limits = DestinationLimits(
-      mostMemory: Self.mostMemory, mostState: 2 * QemuMachine.mostState, time: command.timeout)
+      mostMemory: Self.mostMemory, mostState: 2 * QemuMachine.mostState, time: command.timeout,
+      pinsMemory: command.pins)
     var destination = Destination(link, producer: "virtiokit \(Virtiokit.version)", limits: limits)
     let arrived = try destination.receive(
       makeMemory: { (_) in place.memory },
@@ -95,7 +96,7 @@ struct GuestTaker {
       let object = JSON.object([
         ("arrived", .bool(true)), ("runs", .bool(orders.runs && !command.staysPaused)),
         ("seconds", .real(report.seconds)),
-        ("wire_bytes", .number(report.wireByteCount)),
+        ("wire_bytes", .number(report.wireByteCount)), ("pinned_pages", .number(report.pinnedPageCount)),
       ])
       return Terminal.write("\(object)\n")
     }

@@ -48,6 +48,8 @@ struct MigrateCommand: Command {
   var pausesFirst = false
   var verifies = false
   var quits = false
+  var zeroCopyChoice = ZeroCopyChoice.never
+  var pins = false
   var report: String?
   var asJSON = false
   var timeout = Duration.seconds(30)
@@ -71,6 +73,9 @@ struct MigrateCommand: Command {
     options.flag("compress", &compresses, "compress pages, and send what has changed of them, as far as that is faster")
     options.flag("pause-first", &pausesFirst, "stop the guest first, and move it as it stands")
     options.flag("verify", &verifies, "compare the memory on both sides, page by page, while the guest stands still")
+    options.value(
+      "zero-copy", &zeroCopyChoice, "send what the guest stands still for without a copy, which only TCP can")
+    options.flag("pin", &pins, "keep the guest's memory out of swap while it is moved; both sides can be told")
     options.flag("quit", &quits, "end the QEMU that the guest has left")
     options.value("report", &report, "write a page with plots, which opens without a network", placeholder: "FILE")
     options.flag("json", &asJSON, "print one JSON object at the end, and nothing else")
@@ -107,7 +112,7 @@ struct MigrateCommand: Command {
       ("--to", to != nil), ("--forecast", forecasts), ("--balloon", balloon != nil), ("--bandwidth", bandwidth != nil),
       ("--slow-down", slowsDown), ("--stop-anyway", stopsAnyway), ("--compress", compresses),
       ("--pause-first", pausesFirst), ("--verify", verifies), ("--quit", quits), ("--report", report != nil),
-      ("--switchover-bandwidth", switchoverBandwidth != nil), ("--ask", asks),
+      ("--switchover-bandwidth", switchoverBandwidth != nil), ("--ask", asks), ("--zero-copy", zeroCopy != .never),
     ]
     guard let other = others.first(where: \.1)?.0 else { return }
     throw .rejected(
@@ -147,10 +152,25 @@ struct MigrateCommand: Command {
     try GuestGiver(self, machine, cancellation).run(to: Self.address(to, of: "--to"))
   }
 
+  /// `ZeroCopy`, as it is written.
+  enum ZeroCopyChoice: String, CaseIterable, OptionValue {
+    case never
+    case ifItHelps = "if-it-helps"
+    case always
+  }
+
+  var zeroCopy: ZeroCopy {
+    switch zeroCopyChoice {
+    case .never: .never
+    case .ifItHelps: .ifItHelps
+    case .always: .always
+    }
+  }
+
   var policy: MigrationPolicy {
     MigrationPolicy(
       downtimeLimit: downtimeLimit, mostBytesPerSecond: bandwidth?.bytes,
       switchoverBytesPerSecond: switchoverBandwidth?.bytes, slowsDown: slowsDown, stopsAnyway: stopsAnyway,
-      compresses: compresses, forecasts: true, verifies: verifies)
+      compresses: compresses, forecasts: true, verifies: verifies, pinsMemory: pins, zeroCopy: zeroCopy)
   }
 }

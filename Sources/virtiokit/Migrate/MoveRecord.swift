@@ -1,3 +1,4 @@
+import LinuxIO
 import Migration
 
 /// What a move was like, for `--json`, `--report` and the last lines on the terminal. Sizes are in bytes.
@@ -93,8 +94,16 @@ extension MoveRecord {
       ("iterations", .number(UInt64(report.passCount))), ("wire_bytes", .number(report.wireByteCount)),
       ("bytes", .object(kinds.map { ($0.name, .number($0.bytes)) })),
       ("least_share", .real(leastShare)), ("verified", .bool(report.isVerified)),
-      ("compared_pages", .number(report.comparedPageCount)),
+      ("compared_pages", .number(report.comparedPageCount)), ("pinned_pages", .number(report.pinnedPageCount)),
+      ("zero_copy", Self.json(report.zeroCopies)),
       ("passes", .array(report.passes.map(Self.json))),
+    ])
+  }
+
+  private static func json(_ bytes: ZeroCopyReport) -> JSON {
+    .object([
+      ("uncopied_bytes", .number(bytes.uncopiedByteCount)), ("copied_bytes", .number(bytes.copiedByteCount)),
+      ("refused_bytes", .number(bytes.refusedByteCount)),
     ])
   }
 

@@ -46,6 +46,16 @@ final class WatchedLink: Channel {
     try link.waitUntilReadable(within: limit)
   }
 
+  func startZeroCopy() throws(LinuxError) { try link.startZeroCopy() }
+
+  func sendInPlace(_ vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) {
+    try link.sendInPlace(vectors, within: limit)
+    count(vectors.totalByteCount)
+  }
+
+  func awaitZeroCopies(within limit: Duration) throws(LinuxError) { try link.awaitZeroCopies(within: limit) }
+  var zeroCopies: ZeroCopyReport { link.zeroCopies }
+
   func finish(within limit: Duration) throws(MigrationError) { try link.finish(within: limit) }
 
   private func count(_ sent: Int) {

@@ -1,0 +1,40 @@
+import LinuxIO
+
+/// Memory that stays in memory: the host never has to read a page from swap before the guest or a move can use it.
+extension GuestMemory {
+  /// Pins what the guest has touched and what it will touch. What it never touches costs nothing, and what it gives back
+  /// goes back to the host.
+  ///
+  /// - Throws: `cannotPin`, with nothing pinned, where the process may not pin as much as all of memory.
+  public func pin() throws(GuestMemoryError) {
+    let fresh = regions.filter { !$0.mapping.isPinned }
+    for (index, region) in fresh.enumerated() {
+      do throws(LinuxError) {
+        try region.pin()
+      } catch {
+        for earlier in fresh[..<index] { try system { () throws(LinuxError) in try earlier.mapping.unpin() } }
+        throw try cannotPin(error)
+      }
+    }
+  }
+
+  /// Lets the host put pages into swap again.
+  public func unpin() throws(GuestMemoryError) {
+    for region in regions { try system { () throws(LinuxError) in try region.mapping.unpin() } }
+  }
+
+  /// Whether all of it is pinned.
+  public var isPinned: Bool { regions.allSatisfy(\.mapping.isPinned) }
+
+  private func cannotPin(_ error: LinuxError) throws(GuestMemoryError) -> GuestMemoryError {
+    guard error.isBeyondPinLimit else { return .system(error) }
+    let limit = try system { () throws(LinuxError) in try PinLimit.byteCount }
+    return .cannotPin(byteCount: byteCount, limit: limit)
+  }
+}
+
+extension MemoryRegion {
+  fileprivate func pin() throws(LinuxError) {
+    if let file { try mapping.pin(file.descriptor) } else { try mapping.pin() }
+  }
+}
