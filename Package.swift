@@ -128,6 +128,12 @@ let testTargets: [Target] = [
       "LinuxIO", "Support",
     ],
     resources: [.copy("Fixtures")]),
+  tests(
+    "DeviceMoveTests",
+    uses: [
+      "Migration", "SimulatedGuest", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM",
+      "DeviceState", "LinuxIO", "Support",
+    ]),
   tests("BalloonDemoTests", uses: ["balloon-demo", "Options", "ReportPage"]),
 ]
 

@@ -1,5 +1,6 @@
 import LinuxIO
 import SimulatedGuest
+import Support
 import Synchronization
 
 /// A thread that runs a guest, step by step, and does between two steps what others ask.
@@ -21,8 +22,6 @@ final class GuestRunner: Sendable {
 
   /// How long a guest rests after a step, in nanoseconds, so that everybody else gets the processor.
   private static let restNanoseconds: UInt64 = 100_000
-  private static let patience = Duration.seconds(60)
-
   private let desk: Monitor<Desk>
   private let forRunner = WakeUp()
   private let forOthers = WakeUp()
@@ -110,7 +109,7 @@ final class GuestRunner: Sendable {
 
   /// Returns once something is so, which is looked at between two steps.
   func wait(until isSo: @escaping @Sendable (inout Guest) throws -> Bool) throws -> Bool {
-    let end = MonotonicClock.moment(after: Self.patience)
+    let end = MonotonicClock.moment(after: patience)
     while MonotonicClock.now < end {
       if try ask(isSo) { return true }
       try waitForSteps(1)
@@ -136,7 +135,7 @@ final class GuestRunner: Sendable {
   }
 
   private func wait(until isSo: (Desk) -> Bool) throws {
-    let end = MonotonicClock.moment(after: Self.patience)
+    let end = MonotonicClock.moment(after: patience)
     let outcome = desk.wait(on: forOthers, until: end) { (desk) -> String?? in
       if let failure = desk.failure { return .some(failure) }
       return isSo(desk) ? .some(nil) : nil

@@ -3,6 +3,7 @@ import GuestRAM
 import LinuxIO
 import Migration
 import SimulatedGuest
+import Support
 import VirtioCore
 
 /// A guest with its devices, on one side.
@@ -14,7 +15,7 @@ struct Machine: Sendable {
   /// Boots a guest.
   init(_ configuration: GuestConfiguration, pageCount: UInt64, _ side: Side) throws {
     let memory = try GuestMemory(byteCount: pageCount * 4096)
-    try side.group.attach(memory, within: Side.patience)
+    try side.group.attach(memory, within: patience)
     (self.memory, self.side) = (memory, side)
     runner = try GuestRunner(isPaused: false) { try Guest.boot(configuration, in: memory, side.devices) }
   }
@@ -23,7 +24,7 @@ struct Machine: Sendable {
   init(_ arrived: ArrivedGuest, _ side: Side) throws {
     var snapshot = try Snapshot(decoding: arrived.state)
     let memory = arrived.memory
-    try side.group.restore(from: &snapshot, in: memory, within: Side.patience)
+    try side.group.restore(from: &snapshot, in: memory, within: patience)
     let state = try snapshot.take(GuestState.self)
     try snapshot.checkAllTaken()
     (self.memory, self.side) = (memory, side)
@@ -35,7 +36,7 @@ struct Machine: Sendable {
   func save(_ operate: (Side) throws -> Void = { _ in }) throws(MigrationError) -> [UInt8] {
     do {
       try runner.pause()
-      try side.group.pause(within: Side.patience)
+      try side.group.pause(within: patience)
       try operate(side)
       var snapshot = Snapshot()
       try side.group.save(into: &snapshot)
@@ -90,7 +91,7 @@ struct MovingGuest: LiveGuest, ~Copyable {
 
   private func attach(_ memory: GuestMemory) throws(MigrationError) {
     do throws(HostError) {
-      try machine.side.group.attach(memory, within: Side.patience)
+      try machine.side.group.attach(memory, within: patience)
     } catch {
       throw .guest("\(error)")
     }
@@ -126,7 +127,7 @@ enum Way: CaseIterable, Sendable {
   func send(_ machine: Machine, over link: MigrationLink, _ operate: @escaping (Side) throws -> Void)
     throws(MigrationError) -> MigrationReport
   {
-    let source = Source(link, producer: "A")
+    let source = Source(link, producer: "A", timeLimit: patience)
     var guest = MovingGuest(machine, operate: operate)
     switch self {
     case .handedOver: return try source.handOver(&guest)

@@ -19,7 +19,7 @@ final class DrivenDisk {
       let workers = try BlockWorkers(store, onCompletion: wake)
       return DeviceHost(BlockDevice(store, workers: workers)) { _ in }
     }
-    try device.attach(memory, within: .seconds(60))
+    try device.attach(memory, within: patience)
     let configuration = try ring.configuration()
     let failure = try device.call { (host) in
       Result { () throws(HostError) in
@@ -124,7 +124,7 @@ struct PinnedGuest: LiveGuest, ~Copyable {
   mutating func beginTracking() throws(MigrationError) {
     let writes = try GuestWrites(memory)
     do {
-      if isNoted { try disk.device.attach(writes.deviceMemory, within: .seconds(60)) }
+      if isNoted { try disk.device.attach(writes.deviceMemory, within: patience) }
       try disk.beginRead()
     } catch {
       throw .guest("\(error)")
@@ -138,7 +138,7 @@ struct PinnedGuest: LiveGuest, ~Copyable {
 
   mutating func pause() throws(MigrationError) -> [UInt8] {
     disk.store.finish()
-    do throws(HostError) { try disk.device.pause(within: .seconds(600)) } catch { throw .guest("\(error)") }
+    do throws(HostError) { try disk.device.pause(within: patience) } catch { throw .guest("\(error)") }
     return []
   }
 

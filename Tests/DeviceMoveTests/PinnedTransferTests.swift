@@ -18,12 +18,12 @@ import VirtioCore
   func collected(isNoted: Bool) throws {
     let disk = try PinnedDisk()
     let writes = try GuestWrites(disk.memory)
-    if isNoted { try disk.device.attach(writes.deviceMemory, within: .seconds(60)) }
+    if isNoted { try disk.device.attach(writes.deviceMemory, within: patience) }
     try disk.beginRead()
     #expect(try writes.take().contains { $0.contains(PinnedDisk.data) }, "to pin a page is to write it")
     #expect(try !writes.take().contains { $0.contains(PinnedDisk.data) })
     disk.store.finish()
-    try disk.device.pause(within: .seconds(600))
+    try disk.device.pause(within: patience)
     #expect(try disk.memory.readBytes(4096, at: PinnedDisk.data) == PinnedStore.bytes)
     #expect(try writes.take().contains { $0.contains(PinnedDisk.data) } == isNoted)
     writes.end()
@@ -44,8 +44,8 @@ import VirtioCore
     var guest = PinnedGuest(disk, isNoted: isNoted)
     var policy = MigrationPolicy(downtimeLimit: .nanoseconds(1), stopsAnyway: true, verifies: false)
     policy.mostPasses = 3
-    let link = try MigrationLink.connect(to: address, within: .seconds(30))
-    let report = try Source(link, producer: "A").move(&guest, policy: policy)
+    let link = try MigrationLink.connect(to: address, within: patience)
+    let report = try Source(link, producer: "A", timeLimit: patience).move(&guest, policy: policy)
     receiver.join()
     #expect(report.passes.count >= 2, "the page was sent while the transfer was under way")
     let bytes = arrived.wait()
@@ -54,8 +54,8 @@ import VirtioCore
   }
 
   private static func receive(from listener: MigrationListener) throws -> [UInt8] {
-    let link = try listener.accept(within: .seconds(30))
-    var destination = Destination(link, producer: "B", limits: DestinationLimits(mostMemory: 16 << 20))
+    let link = try listener.accept(within: patience)
+    var destination = Destination(link, producer: "B", limits: DestinationLimits(mostMemory: 16 << 20, time: patience))
     let guest = try destination.receive()
     _ = try destination.confirm()
     return try guest.memory.readBytes(4096, at: PinnedDisk.data)
@@ -74,7 +74,7 @@ import VirtioCore
     let store = try (try? FileStore(path: path, unbuffered: true)) ?? FileStore(path: path)
     let disk = try DrivenDisk(store, memory: GuestMemory(byteCount: 4 << 20))
     let writes = try GuestWrites(disk.memory)
-    try disk.device.attach(writes.deviceMemory, within: .seconds(60))
+    try disk.device.attach(writes.deviceMemory, within: patience)
     let copy = try GuestMemory(byteCount: 4 << 20)
     func send(_ writes: borrowing GuestWrites) throws {
       for range in try writes.take() { try disk.memory.copy(range, to: copy, at: range.start) }
@@ -83,7 +83,7 @@ import VirtioCore
       try disk.memory.write(bytes: [UInt8](repeating: 0, count: byteCount), at: PinnedDisk.data)
       try disk.read(byteCount: byteCount)
       while try !disk.hasAnswer() { try send(writes) }
-      try disk.device.pause(within: .seconds(600))
+      try disk.device.pause(within: patience)
       try send(writes)
       #expect(try copy.readBytes(byteCount, at: PinnedDisk.data) == image)
       try disk.device.resume()

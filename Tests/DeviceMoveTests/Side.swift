@@ -9,9 +9,6 @@ import VirtioNet
 
 /// One side's devices of a guest: a balloon, a disk and a card, each on a thread of its own.
 final class Side: Sendable {
-  /// How long a device may take to finish what it has under way.
-  static let patience = Duration.seconds(20)
-
   let balloon: DeviceThread<BalloonDevice<MemoryReclaimer>>
   let block: DeviceThread<BlockDevice>
   let net: DeviceThread<NetDevice>

@@ -2,6 +2,7 @@ import GuestRAM
 import LinuxIO
 import Migration
 import SimulatedGuest
+import Support
 import Testing
 import VirtioBlk
 import VirtioCore
@@ -21,7 +22,7 @@ final class World {
   private(set) var inFlightCount: UInt64 = 0
 
   static let limits: DestinationLimits = {
-    var limits = DestinationLimits(mostMemory: 64 << 20)
+    var limits = DestinationLimits(mostMemory: 64 << 20, time: patience)
     limits.mostFiles = 4
     return limits
   }()
@@ -69,7 +70,7 @@ final class World {
       arrival.put(Result { try Self.receive(on: there, from: listener) }.mapError { MoveFailure("\($0)") })
     }
     let receiver = try Thread(name: "destination", receiving)
-    let link = try MigrationLink.connect(to: address, within: .seconds(30))
+    let link = try MigrationLink.connect(to: address, within: patience)
     let report = try way.send(old, over: link) { (side) in
       let (issued, completed) = try old.runner.ask { try $0.block?.requestCounts() ?? (0, 0) }
       self.inFlightCount += issued - completed
@@ -85,7 +86,7 @@ final class World {
   }
 
   private static func receive(on side: Side, from listener: MigrationListener) throws -> Machine {
-    let link = try listener.accept(within: .seconds(30))
+    let link = try listener.accept(within: patience)
     var destination = Destination(link, producer: "B", limits: limits)
     let arrived = try destination.receive()
     let machine: Machine
@@ -109,7 +110,7 @@ final class World {
     let listener = try MigrationListener(address)
     let receiving: @Sendable () -> Void = {
       do throws(MigrationError) {
-        var destination = Destination(try listener.accept(within: .seconds(30)), producer: "B", limits: Self.limits)
+        var destination = Destination(try listener.accept(within: patience), producer: "B", limits: Self.limits)
         _ = try destination.receive()
         destination.refuse("no room")
       } catch {
@@ -117,7 +118,7 @@ final class World {
       }
     }
     let receiver = try Thread(name: "destination", receiving)
-    let link = try MigrationLink.connect(to: address, within: .seconds(30))
+    let link = try MigrationLink.connect(to: address, within: patience)
     #expect(throws: MigrationError.self) { try way.send(self.machine, over: link) { _ in } }
     receiver.join()
     // One that was stopped before it was sent is its owner's to start again.
@@ -132,8 +133,8 @@ final class World {
     let before = try runner.ask { (try $0.block?.requestCounts().completed ?? 0, try $0.net?.counts()) }
     let hasWorked = try runner.wait { (guest) in
       guard let net = try guest.net?.counts(), let block = try guest.block?.requestCounts() else { return false }
-      return block.completed >= before.0 + 200 && net.received >= (before.1?.received ?? 0) + 50
-        && net.taken >= (before.1?.taken ?? 0) + 50
+      return block.completed >= before.0 + 100 && net.received >= (before.1?.received ?? 0) + 25
+        && net.taken >= (before.1?.taken ?? 0) + 25
     }
     #expect(hasWorked, "disk and wire go on")
   }
@@ -150,7 +151,7 @@ final class World {
     #expect(integrity.isIntact, "\(integrity.mismatch?.description ?? "")")
     try checkWire(guest)
     try runner.pause()
-    try machine.side.group.pause(within: Side.patience)
+    try machine.side.group.pause(within: patience)
     try checkCounters()
     try machine.side.block.letGo()
     try checkDisk(readBlock)
