@@ -3,7 +3,7 @@ public import GuestRAM
 
 /// All devices of one guest, for an owner who moves it: they stop together, are saved together, and go on together.
 ///
-/// The guest's processors stand still before `stop` and until after `resume`, or what they ask for waits. So of every
+/// The guest's processors stand still before `pause` and until after `resume`, or what they ask for waits. So of every
 /// request a move finds either its answer in the guest's memory or the request itself still in the ring; nothing is begun
 /// here and finished elsewhere.
 public struct DeviceGroup: Sendable {
