@@ -133,6 +133,12 @@ let testTargets: [Target] = [
     uses: [
       "balloon-demo", "Options", "ReportPage", "Balloon", "SimulatedGuest", "VirtioCore", "Migration", "LinuxIO",
     ]),
+  tests(
+    "DeviceMoveTests",
+    uses: [
+      "Migration", "SimulatedGuest", "Balloon", "VirtioBlk", "VirtioNet", "VirtioCore", "Virtqueue", "GuestRAM",
+      "DeviceState", "LinuxIO", "Support",
+    ]),
 ]
 
 let package = Package(

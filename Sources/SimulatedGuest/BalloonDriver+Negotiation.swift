@@ -8,19 +8,13 @@ extension BalloonDriver {
   static func start(
     _ options: Options, poison: UInt32?, transport: any DeviceTransport, supply: PageSupply
   ) throws(GuestError) -> BalloonDriver {
-    do throws(GuestError) {
-      return try negotiate(options, poison, transport, supply)
-    } catch {
-      // The device may be gone; then it needs no telling.
-      try? transport.writeStatus(DriverStatus.failed | DriverStatus.acknowledge | DriverStatus.driver)
-      throw error
-    }
+    try transport.starting { () throws(GuestError) in try negotiate(options, poison, transport, supply) }
   }
 
   private static func negotiate(
     _ options: Options, _ poison: UInt32?, _ transport: any DeviceTransport, _ supply: PageSupply
   ) throws(GuestError) -> BalloonDriver {
-    let features = try agree(options, poison, transport)
+    let features = try transport.agree { choose(options, poison, from: $0) }
     let driver = try create(options, features, transport, supply)
     try transported { () throws(TransportError) in
       if driver.features.contains(.pagePoison), let poison {
@@ -30,29 +24,10 @@ extension BalloonDriver {
         guard let queue = driver.queues[name.rawValue], let number = driver.number(of: name) else { continue }
         try transport.startQueue(number, queue.addresses)
       }
-      try transport.writeStatus(
-        DriverStatus.acknowledge | DriverStatus.driver | DriverStatus.featuresOK | DriverStatus.driverOK)
+      try transport.finishStart()
     }
     try driver.sendStatistics()
     return driver
-  }
-
-  /// Steps 1 to 6: until the device has accepted the features.
-  private static func agree(
-    _ options: Options, _ poison: UInt32?, _ transport: any DeviceTransport
-  ) throws(GuestError) -> UInt64 {
-    let status = DriverStatus.acknowledge | DriverStatus.driver | DriverStatus.featuresOK
-    let (chosen, answer) = try transported { () throws(TransportError) in
-      try transport.writeStatus(0)
-      try transport.writeStatus(DriverStatus.acknowledge)
-      try transport.writeStatus(DriverStatus.acknowledge | DriverStatus.driver)
-      let chosen = choose(options, poison, from: try transport.readFeatures())
-      try transport.writeFeatures(chosen)
-      try transport.writeStatus(status)
-      return (chosen, try transport.readStatus())
-    }
-    guard answer & DriverStatus.featuresOK != 0 else { throw .featuresRefused(chosen) }
-    return chosen
   }
 
   /// Like Linux: poison is agreed on only if the guest poisons; a guest that poisons and cannot say so does not report
@@ -81,21 +56,17 @@ extension BalloonDriver {
     let bare = try BalloonDriver(at: page, transport: transport, supply: supply, pending: Interrupts())
     for name in BalloonQueue.allCases {
       guard let number = bare.number(of: name) else { continue }
-      try bare.layOut(name, number, DriverQueue.Options(negotiated))
+      try bare.layOut(name, number, negotiated)
     }
     return try BalloonDriver(at: page, transport: transport, supply: supply, pending: .all)
   }
 
   private func layOut(
-    _ name: BalloonQueue, _ number: Int, _ options: DriverQueue.Options
+    _ name: BalloonQueue, _ number: Int, _ features: UInt64
   ) throws(GuestError) {
-    let most = try transported { () throws(TransportError) in try transport.largestQueueSize(of: number) }
-    let size = min(most, name.wantedSize)
-    guard size > 0 else { throw .missingQueue(number) }
-    let address = try allocator.kernelRun(byteCount: DriverQueue.byteCount(size: size))
-    try DriverQueue(at: address, size: size, options: options, memory: memory).format()
-    try cells.set(.queueAddress(name), address.rawValue)
-    try cells.set(.queueSize(name), UInt64(size))
+    let queue = try transport.layOut(number, mostEntries: name.wantedSize, features, allocator)
+    try cells.set(.queueAddress(name), queue.descriptorTable.rawValue)
+    try cells.set(.queueSize(name), UInt64(queue.size))
   }
 }
 

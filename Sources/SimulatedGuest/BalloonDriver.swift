@@ -155,9 +155,7 @@ extension BalloonDriver {
 
   private mutating func configurationChanged() throws(GuestError) {
     pending.configuration = false
-    if try transported({ () throws(TransportError) in try transport.readStatus() }) & DriverStatus.needsReset != 0 {
-      return try cells.set(.isBroken, 1)
-    }
+    if try transport.needsReset() { return try cells.set(.isBroken, 1) }
     let config = try readConfig()
     try cells.set(.target, UInt64(config.word(at: BalloonConfigOffset.target)))
     try cells.set(.wantsResize, 1)
@@ -202,8 +200,7 @@ extension BalloonDriver {
   /// Makes what was added to a queue available, and tells the device if it wants to be told.
   func submit(_ name: BalloonQueue) throws(GuestError) {
     guard let queue = queues[name.rawValue], let number = number(of: name) else { return }
-    guard try queue.publish() else { return }
-    try transported { () throws(TransportError) in try transport.notify(queue: number) }
+    try transport.submit(queue, number: number)
   }
 }
 

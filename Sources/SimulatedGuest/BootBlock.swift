@@ -2,7 +2,7 @@ import GuestRAM
 
 /// The numbers in the guest's first page, from which everything else in its memory is found.
 enum BootCell: RawRepresentable {
-  case magic, pageCount, seed, pageTable, cursor, balloonPage, poison, isPoisoning
+  case magic, pageCount, seed, pageTable, cursor, balloonPage, poison, isPoisoning, blockPage, netPage
   case counter(GuestCounter)
   /// How many pages there are of a kind.
   case count(PageKind)
@@ -21,6 +21,8 @@ enum BootCell: RawRepresentable {
     case .balloonPage: 5
     case .poison: 6
     case .isPoisoning: 7
+    case .blockPage: 8
+    case .netPage: 9
     case .counter(let counter): 16 + counter.rawValue
     case .count(let kind): 32 + UInt64(kind.rawValue)
     case .collection(let name, let field): 64 + 8 * name.rawValue + field.rawValue

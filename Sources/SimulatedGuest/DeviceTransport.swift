@@ -47,6 +47,11 @@ public struct Interrupts: Equatable, Sendable {
 
   public init() {}
 
+  init(queues: UInt64, configuration: Bool) {
+    self.queues = queues
+    self.configuration = configuration
+  }
+
   /// Everything: what a driver looks at when it does not know what it missed.
   public static var all: Interrupts {
     var interrupts = Interrupts()

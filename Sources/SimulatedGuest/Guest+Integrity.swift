@@ -27,13 +27,15 @@ extension IntegrityReport.Mismatch: CustomStringConvertible {
 
 extension Guest {
   /// Compares every page of the disk, the cache and the workloads with what must be in it, and the allocator's table
-  /// with its counts, up to the first mismatch.
+  /// with its counts, up to the first mismatch. What the drivers of disk and card have found wrong counts too.
   ///
   /// Reads nothing but what the guest has written, so that looking does not make memory resident.
   public func checkIntegrity() throws(GuestError) -> IntegrityReport {
     var report = IntegrityReport()
     report.mismatch = try findWrongCount()
     if report.isIntact { report.mismatch = try findLostPoison() }
+    if report.isIntact { report.mismatch = try block?.mismatch() }
+    if report.isIntact { report.mismatch = try net?.mismatch() }
     for set in [disk, supply.cache, workingSet, anonymous] where report.isIntact {
       try check(set, &report)
     }

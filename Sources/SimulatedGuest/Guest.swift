@@ -18,6 +18,8 @@ public struct GuestConfiguration: Sendable {
   /// How many pages the workload touches in a step.
   public var pagesPerStep: UInt32
   public var balloon: BalloonDriver.Options
+  public var block = BlockDriver.Options()
+  public var net = NetDriver.Options()
 
   public init(
     seed: UInt64, diskPages: UInt32 = 256, filePages: UInt32? = nil, workingSetPages: UInt32? = nil,
@@ -36,7 +38,22 @@ public struct GuestConfiguration: Sendable {
   }
 }
 
-/// A small guest: memory with an allocator, a balloon driver, a RAM disk and a workload.
+/// What leads to a guest's devices; nil for those that it has not.
+public struct GuestDevices {
+  public var balloon: (any DeviceTransport)?
+  public var block: (any DeviceTransport)?
+  public var net: (any DeviceTransport)?
+
+  public init(
+    balloon: (any DeviceTransport)? = nil, block: (any DeviceTransport)? = nil, net: (any DeviceTransport)? = nil
+  ) {
+    self.balloon = balloon
+    self.block = block
+    self.net = net
+  }
+}
+
+/// A small guest: memory with an allocator, a RAM disk, a workload, and drivers of the devices that it has.
 ///
 /// It runs in steps, each a bounded piece of work that waits for nothing. All of its state is in its memory and in
 /// `state`, so from these two it goes on elsewhere, exactly as it would have here.
@@ -45,6 +62,10 @@ public struct Guest {
   public let allocator: GuestAllocator
   /// The driver, if the guest has a balloon.
   public private(set) var balloon: BalloonDriver?
+  /// The driver, if the guest has a disk beside the one in its memory.
+  public private(set) var block: BlockDriver?
+  /// The driver, if the guest has a network card.
+  public private(set) var net: NetDriver?
   let supply: PageSupply
   let disk: PageCollection
   let workingSet: PageCollection
@@ -61,6 +82,15 @@ public struct Guest {
   public init(
     restoring state: GuestState, in memory: GuestMemory, balloon transport: (any DeviceTransport)? = nil
   ) throws(GuestError) {
+    try self.init(restoring: state, in: memory, GuestDevices(balloon: transport))
+  }
+
+  /// Goes on with a guest that is in this memory.
+  ///
+  /// - Parameters:
+  ///   - state: its registers.
+  ///   - devices: lead to all of its devices, which go on as well.
+  public init(restoring state: GuestState, in memory: GuestMemory, _ devices: GuestDevices) throws(GuestError) {
     guard state.bootBlock == 0 else { throw .damaged(field: "boot block", value: state.bootBlock) }
     self.memory = memory
     allocator = try GuestAllocator(in: memory)
@@ -71,19 +101,25 @@ public struct Guest {
     seed = try allocator.boot.get(.seed)
     random = GuestRandom(state: state.random)
     registers = state
-    balloon = try Self.driver(restoring: state, supply, transport)
+    let (boot, supply) = (allocator.boot, supply)
+    balloon = try Self.driver(at: boot.get(.balloonPage), devices.balloon) { (page, transport) throws(GuestError) in
+      try BalloonDriver(at: page, transport: transport, supply: supply, pending: state.pendingBalloon)
+    }
+    block = try Self.driver(at: boot.get(.blockPage), devices.block) { (page, transport) throws(GuestError) in
+      try BlockDriver(at: page, transport: transport, memory: memory, pending: state.pendingBlock)
+    }
+    net = try Self.driver(at: boot.get(.netPage), devices.net) { (page, transport) throws(GuestError) in
+      try NetDriver(at: page, transport: transport, memory: memory, pending: state.pendingNet)
+    }
   }
 
-  private static func driver(
-    restoring state: GuestState, _ supply: PageSupply, _ transport: (any DeviceTransport)?
-  ) throws(GuestError) -> BalloonDriver? {
-    let page = try supply.allocator.boot.get(.balloonPage)
+  private static func driver<Driver>(
+    at page: UInt64, _ transport: (any DeviceTransport)?,
+    _ make: (GuestAddress, any DeviceTransport) throws(GuestError) -> Driver
+  ) throws(GuestError) -> Driver? {
     guard page != 0 else { return nil }
     guard let transport else { throw .transport(.gone) }
-    var pending = Interrupts()
-    pending.queues = state.pendingQueues
-    pending.configuration = state.pendingConfiguration
-    return try BalloonDriver(at: GuestAddress(page), transport: transport, supply: supply, pending: pending)
+    return try make(GuestAddress(page), transport)
   }
 
   /// Boots a guest in fresh memory: writes its tables and its disk, and starts the balloon if there is one.
@@ -93,6 +129,17 @@ public struct Guest {
   ///   - transport: leads to a balloon; nil for a guest without.
   public static func boot(
     _ configuration: GuestConfiguration, in memory: GuestMemory, balloon transport: (any DeviceTransport)? = nil
+  ) throws(GuestError) -> Guest {
+    try boot(configuration, in: memory, GuestDevices(balloon: transport))
+  }
+
+  /// Boots a guest in fresh memory: writes its tables and the disk that it has in its memory, and starts its devices.
+  ///
+  /// - Parameters:
+  ///   - memory: one stretch from address 0, all zeros, in whole pages.
+  ///   - devices: lead to the devices that the guest has.
+  public static func boot(
+    _ configuration: GuestConfiguration, in memory: GuestMemory, _ devices: GuestDevices
   ) throws(GuestError) -> Guest {
     let allocator = try GuestAllocator.format(memory)
     try allocator.boot.set(.seed, configuration.seed)
@@ -113,11 +160,21 @@ public struct Guest {
       try allocator.boot.set(.poison, UInt64(poison))
       try allocator.boot.set(.isPoisoning, 1)
     }
-    if let transport {
-      guest.balloon = try BalloonDriver.start(
-        configuration.balloon, poison: configuration.poison, transport: transport, supply: guest.supply)
-    }
+    try guest.start(devices, configuration)
     return guest
+  }
+
+  private mutating func start(_ devices: GuestDevices, _ configuration: GuestConfiguration) throws(GuestError) {
+    if let transport = devices.balloon {
+      balloon = try BalloonDriver.start(
+        configuration.balloon, poison: configuration.poison, transport: transport, supply: supply)
+    }
+    if let transport = devices.block {
+      block = try BlockDriver.start(configuration.block, transport: transport, allocator: allocator)
+    }
+    if let transport = devices.net {
+      net = try NetDriver.start(configuration.net, transport: transport, allocator: allocator)
+    }
   }
 
   private func writeDisk() throws(GuestError) {
@@ -134,6 +191,8 @@ extension Guest {
   /// Does a bounded piece of the driver's work and of the workload's.
   public mutating func step() throws(GuestError) {
     try balloon?.step(at: registers.tick)
+    try block?.step(&random)
+    try net?.step()
     try work()
     registers.tick &+= 1
   }
@@ -156,16 +215,33 @@ extension Guest {
   /// The registers, to be saved with the memory. Interrupts that the transport still keeps are taken into them.
   public mutating func save() -> GuestState {
     if let transport = balloon?.transport { balloon?.pending.formUnion(transport.takeInterrupts()) }
+    if let transport = block?.transport { block?.pending.formUnion(transport.takeInterrupts()) }
+    if let transport = net?.transport { net?.pending.formUnion(transport.takeInterrupts()) }
     var state = registers
     state.random = random.state
-    state.pendingQueues = balloon?.pending.queues ?? 0
-    state.pendingConfiguration = balloon?.pending.configuration ?? false
+    state.pendingBalloon = balloon?.pending ?? Interrupts()
+    state.pendingBlock = block?.pending ?? Interrupts()
+    state.pendingNet = net?.pending ?? Interrupts()
     return state
   }
 
   /// Goes on with another map of the same memory, as when a dirty log is put in or taken out.
   public mutating func use(_ memory: GuestMemory) throws(GuestError) {
-    self = try Guest(restoring: save(), in: memory, balloon: balloon?.transport)
+    let devices = GuestDevices(balloon: balloon?.transport, block: block?.transport, net: net?.transport)
+    self = try Guest(restoring: save(), in: memory, devices)
+  }
+
+  /// Has the drivers of disk and card make no new requests, as before a look at all that they have done, or make them
+  /// again.
+  public func rest(_ isResting: Bool) throws(GuestError) {
+    try block?.setResting(isResting)
+    try net?.setResting(isResting)
+  }
+
+  /// Whether disk and card owe no answer.
+  public func isAnswered() throws(GuestError) -> Bool {
+    let (requests, packets) = (try block?.requestCounts(), try net?.counts())
+    return requests?.issued == requests?.completed && packets?.sent == packets?.taken
   }
 
   /// How many steps the guest has done.

@@ -36,12 +36,8 @@ extension DeviceHost where Device: ~Copyable {
     if stepsTaken.isEmpty { try start() }
     arrivedState = nil
     if isStarted { device.resetQueue(index) }
-    if !hasRunningQueues {
-      let config = device.config
-      writtenAtRest = [:]
-      device.setRunning(true)
-      noticeConfigChange(since: config)
-    }
+    if !hasRunningQueues { writtenAtRest = [:] }
+    if !isPaused { takeBackends() }
     // Whoever stopped the queue may have left a kick unanswered.
     slot.isWaiting = configuration.nextAvailable != 0
     configurations[index] = configuration
@@ -58,7 +54,7 @@ extension DeviceHost where Device: ~Copyable {
     configurations[index]?.nextAvailable = next
     if slot.heldSince != nil { tellNow(index, slot) }
     queues.slots[index] = nil
-    if !hasRunningQueues { device.setRunning(false) }
+    if !hasRunningQueues { giveUpBackends() }
     return next
   }
 
@@ -66,10 +62,9 @@ extension DeviceHost where Device: ~Copyable {
   public mutating func resetQueue(_ index: Int) throws(HostError) {
     try checkIndex(index)
     configurations[index] = nil
-    let wasRunning = hasRunningQueues
     queues.slots[index] = nil
     device.resetQueue(index)
-    if wasRunning, !hasRunningQueues { device.setRunning(false) }
+    if !hasRunningQueues { giveUpBackends() }
   }
 
   /// Lets a queue be served or not, whether it runs already or will.

@@ -101,6 +101,7 @@ extension DeviceHost where Device: ~Copyable {
   @discardableResult
   public mutating func resume() -> Bool {
     queues.isPaused = false
+    if hasRunningQueues { takeBackends() }
     for slot in queues.slots { slot?.isWaiting = true }
     let hasMore = serveWaiting()
     guard hasMissedNews else { return hasMore }

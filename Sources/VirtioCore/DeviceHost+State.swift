@@ -9,6 +9,8 @@ extension DeviceHost where Device: ~Copyable {
   /// Adds the device to a snapshot: one section of the host's, one of the model's. The device must be paused, with no
   /// chain in flight. It can be resumed afterwards as if nothing had been saved.
   ///
+  /// Another device may go on from the snapshot only once this one has let go of its backends: see `letGo`.
+  ///
   /// - Parameter instance: tells devices of one kind apart.
   public func save(into snapshot: inout Snapshot, instance: String = "") throws(HostError) {
     guard isPaused else { throw .notPaused }
@@ -22,7 +24,8 @@ extension DeviceHost where Device: ~Copyable {
   }
 
   /// Takes the device's sections out of a snapshot and goes on from them, paused until `resume`. Guest memory with the
-  /// rings in it must be attached.
+  /// rings in it must be attached. It is only looked at, and the backends are left alone until `resume` too: for as long
+  /// both may be another device's.
   ///
   /// After an error the device is as after a reset, paused only if it was before, and the snapshot is left whole.
   public mutating func restore(from snapshot: inout Snapshot, instance: String = "") throws(HostError) {

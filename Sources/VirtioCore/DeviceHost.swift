@@ -47,6 +47,8 @@ public struct DeviceHost<Device: VirtioDevice & ~Copyable>: ~Copyable {
   /// What the driver asks for before FEATURES_OK.
   var proposedFeatures: Features = []
   var isStarted = false
+  /// The model has what only one device may use at a time.
+  var hasBackends = false
   /// Bytes of the configuration space that were written since the last queue stopped: they are the next driver's, if
   /// there is another.
   var writtenAtRest: [Int: UInt8] = [:]
@@ -166,6 +168,7 @@ extension DeviceHost where Device: ~Copyable {
     proposedFeatures = []
     failure = nil
     isStarted = false
+    hasBackends = false
     writtenAtRest = [:]
     arrivedState = nil
     queues.slots = [QueueSet.Slot?](repeating: nil, count: queueCount)

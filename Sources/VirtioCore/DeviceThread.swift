@@ -6,21 +6,30 @@ public final class DeviceThread<Device: VirtioDevice & ~Copyable>: Sendable {
   /// Something to do with the host, on its thread.
   public typealias Work = @Sendable (inout DeviceHost<Device>) -> Void
 
-  private enum Message: Sendable {
+  enum Message: Sendable {
     case work(Work)
+    case await(QuietWait)
     case stop
   }
 
-  private let inbox: Inbox<Message>
+  let inbox: Inbox<Message>
   private let thread: Mutex<Thread?>
   /// The queues that a posted kick is still to look at.
   private let kicked = Mutex<Set<Int>>([])
 
   private final class Home {
     var host: DeviceHost<Device>
+    /// Those who wait until the paused device has nothing under way.
+    var waiting: [QuietWait] = []
 
     init(_ host: consuming DeviceHost<Device>) {
       self.host = host
+    }
+
+    func tellIfQuiet() {
+      guard !waiting.isEmpty, host.isPaused, host.isQuiet else { return }
+      for wait in waiting { wait.end(.quiet) }
+      waiting = []
     }
   }
 
@@ -29,8 +38,22 @@ public final class DeviceThread<Device: VirtioDevice & ~Copyable>: Sendable {
   /// - Parameters:
   ///   - name: for debuggers and `ps -L`; the kernel keeps 15 bytes of it.
   ///   - make: called on the new thread, once, with its event loop, for backends to watch their descriptors.
-  public init(
+  public convenience init(
     name: String, _ make: @escaping @Sendable (EventLoop) -> DeviceHost<Device>
+  ) throws(LinuxError) {
+    try self.init(name: name) { (loop, _) in make(loop) }
+  }
+
+  /// Starts the thread and makes a device on it whose backends have news.
+  ///
+  /// - Parameters:
+  ///   - name: for debuggers and `ps -L`; the kernel keeps 15 bytes of it.
+  ///   - make: called on the new thread, once, with its event loop and with what has the device woken soon: backends call
+  ///     that on any thread, for as long as they like. What it throws is thrown here.
+  public init(
+    name: String,
+    _ make:
+      @escaping @Sendable (EventLoop, _ wake: @escaping @Sendable () -> Void) throws(LinuxError) -> DeviceHost<Device>
   ) throws(LinuxError) {
     let ready = try Handover<Result<Inbox<Message>, LinuxError>>()
     let thread = try Thread(name: name) { Self.live(make, ready) }
@@ -45,18 +68,23 @@ public final class DeviceThread<Device: VirtioDevice & ~Copyable>: Sendable {
   }
 
   private static func live(
-    _ make: (EventLoop) -> DeviceHost<Device>, _ ready: Handover<Result<Inbox<Message>, LinuxError>>
+    _ make: (EventLoop, @escaping @Sendable () -> Void) throws(LinuxError) -> DeviceHost<Device>,
+    _ ready: Handover<Result<Inbox<Message>, LinuxError>>
   ) {
     do throws(LinuxError) {
       let loop = try EventLoop()
-      let home = Home(make(loop))
+      let line = NewsLine<Device>()
+      let home = Home(try make(loop) { line.wake() })
       // The handler is the loop's own and is never called without it.
       let inbox = try loop.inbox(of: Message.self) { [unowned loop] message in
         switch message {
         case .work(let work): work(&home.host)
+        case .await(let wait): home.waiting.append(wait)
         case .stop: loop.stop()
         }
+        home.tellIfQuiet()
       }
+      line.connect(inbox)
       ready.put(.success(inbox))
       try loop.run()
     } catch {

@@ -1,4 +1,5 @@
 public import DeviceState
+public import LinuxIO
 public import Virtqueue
 
 /// Why a transport's request to a device was refused.
@@ -23,6 +24,12 @@ public enum HostError: Error, Equatable, Sendable {
   case chainsInFlight(queue: Int, count: UInt16)
   /// State is saved only from a paused device.
   case notPaused
+  /// Requests were still under way after so long.
+  case stillBusy(Duration)
+  /// The device's thread has ended.
+  case gone
+  /// The kernel refused what the device's thread needs.
+  case system(LinuxError)
   /// A write outside the configuration space.
   case configOutOfRange(offset: Int, byteCount: Int, size: Int)
   /// The state is of another kind of device.
@@ -49,6 +56,9 @@ extension HostError: CustomStringConvertible {
     case .noMemory: "the guest's memory is not known: no guest is connected, or it has not come that far"
     case .chainsInFlight(let queue, let count): "\(count) chains of queue \(queue) are still being served"
     case .notPaused: "the device must be paused first"
+    case .stillBusy(let limit): "requests are still being served after \(limit)"
+    case .gone: "the device's thread has ended"
+    case .system(let error): error.description
     case .configOutOfRange(let offset, let byteCount, let size):
       "\(byteCount) bytes at offset \(offset) are outside a configuration space of \(size)"
     case .otherDevice(let id, let here): "the state is of device type \(id), this is device type \(here)"

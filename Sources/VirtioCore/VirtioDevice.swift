@@ -33,7 +33,7 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
   mutating func start(with features: Features)
 
   /// The first queue is about to run, or the last one has stopped: time to take, or to let go of, what only one device
-  /// may use at a time.
+  /// may use at a time. A paused device runs none: one that goes on from elsewhere hears of it when it is resumed.
   mutating func setRunning(_ isRunning: Bool)
 
   /// Whether somebody else, such as a thread, is at requests of this device, and will have the model woken when done.

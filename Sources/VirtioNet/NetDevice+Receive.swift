@@ -59,6 +59,25 @@ extension NetDevice {
     adaptIncoming(lane)
   }
 
+  /// How many batches a port may have kept for a driver who was elsewhere; more is nothing that has waited.
+  private static var mostEarlierBatches: Int { 64 }
+
+  /// Drops what the ports have from before the driver came here. Of what went to everybody it has had a copy where it was,
+  /// and would get it again.
+  mutating func dropEarlier() {
+    guard hasArrived else { return }
+    hasArrived = false
+    for lane in lanes {
+      guard let port = lane.port, lane.pair < ports.count else { continue }
+      for _ in 0..<Self.mostEarlierBatches {
+        port.receive(into: &lane.incoming)
+        let count = lane.dropIncoming()
+        guard count > 0 else { break }
+        counters.drop(.noReceiver, count)
+      }
+    }
+  }
+
   /// Makes what a lane has fetched what the driver can take, be it for another time since the driver takes less undone now.
   mutating func adaptIncoming(_ lane: Lane) {
     lane.incomingFallback.adapt(&lane.incoming, from: .all, to: settings.takenOffloads)

@@ -37,6 +37,8 @@ public struct NetDevice: ~Copyable, VirtioDevice {
   var isLinkWanted = true
   /// The network has yet to be told where the guest is.
   var owesAnnouncement = false
+  /// The driver has come from another place of the network, and its queues have not run here yet.
+  var hasArrived = false
 
   /// - Parameters:
   ///   - ports: one, or `options.pairCount` of them; none leaves the card without a cable.
@@ -79,7 +81,10 @@ public struct NetDevice: ~Copyable, VirtioDevice {
   }
 
   public mutating func setRunning(_ isRunning: Bool) {
-    guard !isRunning else { return announceIfOwed() }
+    guard !isRunning else {
+      dropEarlier()
+      return announceIfOwed()
+    }
     // What was fetched for the driver waits for its queues to run again.
     for lane in lanes { lane.letGoOutgoing(&counters, isLinkUp: fields.isLinkUp) }
   }
@@ -128,6 +133,7 @@ public struct NetDevice: ~Copyable, VirtioDevice {
     fields.address = options.address
     fields.asksToAnnounce = false
     owesAnnouncement = false
+    hasArrived = false
     updateLink()
     for lane in lanes {
       lane.letGoOutgoing(&counters, isLinkUp: fields.isLinkUp)

@@ -18,7 +18,8 @@ public struct NetOptions: Equatable, Sendable {
   public var mergeableBuffers = true
   /// Take commands.
   public var controlQueue = true
-  /// Tell the network, and ask the guest to tell it, when a card goes on from a state that was saved elsewhere.
+  /// A card that goes on from a saved state is in another place of the network than the one that was saved: tell the network,
+  /// ask the guest to tell it, and drop what the port has had for others until then.
   public var announcesMoves = true
   /// Let the driver say which queue gets which flow, and tell it the hash.
   public var hashing = true

@@ -77,7 +77,8 @@ extension NetDevice {
     setTakenOffloads(Offloads(rawValue: state.takenOffloads))
     updateLink()
     fields.asksToAnnounce = state.asksToAnnounce
-    owesAnnouncement = options.announcesMoves && !features.isEmpty
+    hasArrived = options.announcesMoves && !features.isEmpty
+    owesAnnouncement = hasArrived
   }
 
   private func check(_ state: NetState) throws(StateError) {

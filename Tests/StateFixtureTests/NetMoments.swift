@@ -207,6 +207,8 @@ enum NetMoments {
   /// A card that has moved tells its neighbours for its guest.
   private static func isAnnouncement(_ frame: [UInt8]) -> Bool {
     let type = UInt16(frame[12]) << 8 | UInt16(frame[13])
+    // RFC 4861, 4.4: a neighbour advertisement.
+    if type == 0x86DD, frame.count > 54, frame[20] == 58, frame[54] == 136 { return true }
     return (type == 0x8035 || type == 0x0806) && frame.starts(with: [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF])
   }
 

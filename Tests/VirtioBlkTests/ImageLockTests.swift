@@ -124,6 +124,33 @@ import VirtioCore
     #expect(guest.bench.host.readConfig(at: 0, byteCount: 8) == [0, 16, 0, 0, 0, 0, 0, 0])
   }
 
+  @Test(
+    "a disk that goes on elsewhere is given up by the device that has let go of it, and taken by the one that is resumed"
+  )
+  func moved() throws {
+    let image = try Image()
+    let other = try FileStore(path: image.path)
+    let guest = try BlockGuest(FileStore(path: image.path))
+    guest.bench.host.pause()
+    var snapshot = try guest.bench.save()
+    #expect(throws: StoreError.inUse) { try other.setExclusive(true) }
+    var there = try DeviceBench(BlockDevice(FileStore(path: image.path)))
+    try there.host.attach(guest.bench.memory)
+    try there.host.restore(from: &snapshot)
+    try guest.bench.host.letGo()
+    try other.setExclusive(true)
+    try other.setExclusive(false)
+    there.host.resume()
+    #expect(there.host.device.trouble == nil)
+    #expect(throws: StoreError.inUse) { try other.setExclusive(true) }
+    // One that was called off is taken back.
+    there.host.pause()
+    try there.host.letGo()
+    guest.bench.host.resume()
+    #expect(throws: StoreError.inUse) { try other.setExclusive(true) }
+    #expect(try guest.status(Type.read, room: 512) == Status.done)
+  }
+
   @Test("5.2.5.1: a driver whose queues stood still while its disk grew is told of the capacity")
   func grownBetweenQueues() throws {
     let image = try Image()
