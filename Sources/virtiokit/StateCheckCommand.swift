@@ -21,7 +21,7 @@ struct StateCheckCommand: Command {
   func run() throws -> StateOutcome {
     let source = try StateFile(file)
     var report = StateReport()
-    let document = source.document
+    let document = source.document()
     for problem in document.problems { report.fault(problem) }
     if let snapshot = try? source.snapshot() {
       report.check(snapshot)

@@ -25,7 +25,7 @@ struct StateDiffCommand: Command {
   }
 
   func run() throws -> StateOutcome {
-    let (first, second) = (try StateFile(old).document, try StateFile(new).document)
+    let (first, second) = (try StateFile(old).document(), try StateFile(new).document())
     for (path, document) in [(old, first), (new, second)] {
       for problem in document.problems { Terminal.complain("\(path): \(problem)") }
     }

@@ -147,7 +147,7 @@ struct StateConvertCommand: Command {
 
   /// What of a damaged file is whole.
   private static func rest(of source: StateFile, _ outcome: inout StateOutcome) throws -> Snapshot {
-    let document = source.document
+    let document = source.document()
     for problem in document.problems { Terminal.complain(problem) }
     if !document.problems.isEmpty { outcome = .different }
     var snapshot = Snapshot(producer: document.producer, producerVersion: document.producerVersion)

@@ -7,20 +7,29 @@ extension StateFormat {
   static let qemu = StateFormat(form: .binary, isWritten: false) { bytes in
     bytes.starts(with: "QEVM".utf8)
   } survey: { bytes in
-    do throws(QEMUStreamError) {
-      return StateDocument(try QEMUStream.read(bytes))
+    StateDocument.ofQEMU { try QEMUStream.read(bytes) }
+  } snapshot: { bytes in
+    try QEMUStream.readWithMemory(bytes).snapshot()
+  }
+}
+
+extension QEMUStream.WithMemory {
+  /// The state of its devices in our own form.
+  func snapshot() throws(QEMUStreamError) -> Snapshot { try stream.importState(memory: memory) }
+}
+
+extension StateDocument {
+  /// What can be read of a stream.
+  static func ofQEMU(_ read: () throws -> QEMUStream) -> StateDocument {
+    do {
+      return StateDocument(try read())
     } catch {
       var document = StateDocument(format: "stream of QEMU")
       document.note("\(error)")
       return document
     }
-  } snapshot: { bytes in
-    let source = try QEMUStream.readWithMemory(bytes)
-    return try source.stream.importState(memory: source.memory)
   }
-}
 
-extension StateDocument {
   /// What a stream holds beside the guest's memory. Its fields have no nested records: a path is one name.
   init(_ stream: QEMUStream) {
     self.init(format: "stream of QEMU", producer: stream.machine)

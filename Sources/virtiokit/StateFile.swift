@@ -1,6 +1,7 @@
 import DeviceState
 import LinuxIO
 import Options
+import QEMUStream
 
 /// A format that saved state comes in. A reader of another one is one more of these.
 struct StateFormat: Sendable {
@@ -55,28 +56,51 @@ extension UInt8 {
 
 /// A file of saved state.
 struct StateFile {
-  /// The most bytes that are read: more than any snapshot of devices has.
+  /// The most bytes that are kept in memory: more than any snapshot of devices has.
   static let mostBytes = 256 << 20
 
   let path: String
-  let bytes: [UInt8]
   let format: StateFormat
+  /// Nil for a file of QEMU, which holds all of a guest's memory and is read as it goes.
+  private let kept: [UInt8]?
 
   /// - Parameter path: `-` is standard input.
   init(_ path: String) throws {
     self.path = path
-    let bytes = try InputFile.bytes(of: path, upTo: Self.mostBytes)
-    guard bytes.count <= Self.mostBytes else { throw StateFileError.tooLarge(path) }
-    self.bytes = bytes
+    if path != "-", let start = try? InputFile.beginning(of: path), StateFormat.qemu.recognizes(start) {
+      format = .qemu
+      kept = nil
+      return
+    }
+    let bytes = try Self.read(path)
+    kept = bytes
     format = StateFormat.all.first { $0.recognizes(bytes) } ?? .snapshot
   }
 
-  var document: StateDocument { format.survey(bytes) }
+  private static func read(_ path: String) throws -> [UInt8] {
+    let bytes = try InputFile.bytes(of: path, upTo: mostBytes)
+    guard bytes.count <= mostBytes else { throw StateFileError.tooLarge(path) }
+    return bytes
+  }
+
+  /// All of the file.
+  func bytes() throws -> [UInt8] { try kept ?? Self.read(path) }
+
+  /// As much of it as can be read.
+  func document() -> StateDocument {
+    if let kept { return format.survey(kept) }
+    return StateDocument.ofQEMU { try QEMUStream.read(FileDescriptor.open(path)) }
+  }
 
   /// The snapshot, whole; throws what is wrong with it, with the file's name.
   func snapshot() throws -> Snapshot {
-    guard !bytes.isEmpty else { throw StateFileError.refused(path, "the file is empty") }
-    do { return try format.snapshot(bytes) } catch { throw StateFileError.refused(path, "\(error)") }
+    if let kept, kept.isEmpty { throw StateFileError.refused(path, "the file is empty") }
+    do {
+      if let kept { return try format.snapshot(kept) }
+      return try QEMUStream.readWithMemory(FileDescriptor.open(path)).snapshot()
+    } catch {
+      throw StateFileError.refused(path, "\(error)")
+    }
   }
 
   /// Writes a file whole or not at all. `-` is standard output.
@@ -99,7 +123,11 @@ enum StateFileError: Error, CustomStringConvertible {
 
   var description: String {
     switch self {
-    case .tooLarge(let path): "\(path): more than \(StateFile.mostBytes >> 20) MiB are no device state"
+    case .tooLarge(let path):
+      """
+      \(path): more than \(StateFile.mostBytes >> 20) MiB are no device state, and a stream of QEMU that long is read from \
+      a named file alone
+      """
     case .notText: "the text is not UTF-8"
     case .refused(let path, let reason): "\(path): \(reason)"
     case .notWritten(let path):

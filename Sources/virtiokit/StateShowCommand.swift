@@ -24,7 +24,7 @@ struct StateShowCommand: Command {
   }
 
   func run() throws -> StateOutcome {
-    let document = try StateFile(file).document
+    let document = try StateFile(file).document()
     try Terminal.deliver(asJSON ? document.indentedJSON : document.text(StateMeaning.remark))
     if document.problems.isEmpty { return .fine }
     return document.sections.isEmpty ? .unreadable : .different
@@ -46,8 +46,8 @@ struct StateHexdumpCommand: Command {
 
   func run() throws -> StateOutcome {
     let file = try StateFile(file)
-    let document = file.document
-    try Terminal.deliver(document.hexdump(of: file.bytes))
+    let (document, bytes) = (file.document(), try file.bytes())
+    try Terminal.deliver(document.hexdump(of: bytes))
     for problem in document.problems { Terminal.complain(problem) }
     if document.problems.isEmpty { return .fine }
     return document.sections.isEmpty ? .unreadable : .different

@@ -54,7 +54,7 @@ import VirtioCore
     var moved = try move(way, to: profile)
     let reason = """
       device balloon: source: uses feature STATS_VQ (bit 1); destination: does not offer it; state guest: source: version \
-      1; destination: does not know it
+      \(GuestState.version); destination: does not know it
       """
     let refusal = MigrationError.refused(source: "balloon-demo", destination: "balloon-demo", reason: reason)
     #expect(moved.source == refusal && moved.destination == refusal)
