@@ -9,7 +9,7 @@ public struct RAMLoader: RAMVisitor {
   private let blockName: String?
   private let mostByteCount: UInt64
   private var destination: (layout: RAMLayout, block: Int, memory: GuestMemory)?
-  /// A bit for each page of the block: whether it came, and whether it was written.
+  /// A bit for each page of the block: whether it came, and whether it holds anything but zeros.
   private var known: [UInt64] = []
   private var written: [UInt64] = []
   private static let runByteCount = 1 << 20
@@ -54,11 +54,13 @@ public struct RAMLoader: RAMVisitor {
     guard let address = destination.layout.address(of: page.offset) else { return }
     let bytes: [UInt8]
     switch page.content {
-    case .filled(0) where written[word] & bit == 0: return
     case .filled(let byte): bytes = [UInt8](repeating: byte, count: RAMPage.byteCount)
     case .bytes(let content): bytes = content
     }
-    written[word] |= bit
+    // Zeros are in sparse files, too, which may be much shorter than they look.
+    let isZero = bytes.allSatisfy { $0 == 0 }
+    guard !isZero || written[word] & bit != 0 else { return }
+    written[word] = isZero ? written[word] & ~bit : written[word] | bit
     if address.rawValue != run.start.rawValue + UInt64(run.bytes.count) || run.bytes.count >= Self.runByteCount {
       try storeRun()
       run.start = address

@@ -48,7 +48,10 @@ extension StreamReader {
       case RAMFlag.zero:
         let block = try readBlock(of: word, place)
         pages.filled += 1
-        try ram.visit(RAMPage(block: block, offset: offset, content: .filled(try input.integer(UInt8.self, "page"))))
+        let fill = try input.integer(UInt8.self, "page")
+        // QEMU writes no other, which would cost a page of memory for nine bytes.
+        guard fill == 0 else { throw .unsupported(place, what: "a page filled with \(fill)") }
+        try ram.visit(RAMPage(block: block, offset: offset, content: .filled(fill)))
       case RAMFlag.page:
         let block = try readBlock(of: word, place)
         pages.whole += 1

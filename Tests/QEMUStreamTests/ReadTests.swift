@@ -116,15 +116,16 @@ import Testing
       $0.zeroPage(2)
       $0.zeroPage(3)
       $0.zeroPage(0)
-      $0.zeroPage(3, fill: 5)
+      $0.wholePage(3, fill: 5)
+      $0.wholePage(2, fill: 0)
     }
     stream.end()
     let whole = try QEMUStream.readWithMemory(stream.bytes)
     #expect(try whole.memory.residentByteCount() == 3 * 4096)
     let firsts = try (0..<4).map { try whole.memory.read(UInt8.self, at: GuestAddress($0 * 4096 + 4095)) }
     #expect(firsts == [0, 2, 0, 5])
-    #expect(whole.stream.pages.filled == 4)
-    #expect(whole.stream.pages.whole == 2)
+    #expect(whole.stream.pages.filled == 3)
+    #expect(whole.stream.pages.whole == 4)
   }
 
   @Test("A page of the same block as the one before is of it across parts, too")

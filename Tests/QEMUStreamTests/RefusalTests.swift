@@ -28,6 +28,15 @@ func refusal(_ bytes: [UInt8]) throws -> QEMUStreamError {
     #expect(error.description.contains("section ram, field page, byte 83"))
   }
 
+  @Test("A page filled with anything but zeros, which takes 455 times its bytes in memory, is refused")
+  func filledPages() throws {
+    var stream = SyntheticStream()
+    stream.memory(pages: 1) { $0.zeroPage(0, block: "microvm.ram", fill: 9) }
+    stream.end()
+    let place = StreamPlace(section: "ram", field: "page", offset: 83)
+    #expect(try refusal(stream.bytes) == .unsupported(place, what: "a page filled with 9"))
+  }
+
   @Test("Pages of no block, and beyond a block's end, are refused")
   func unknownPages() throws {
     for (number, block) in [(UInt64(1), "microvm.ram"), (0, "other"), (1 << 50, "microvm.ram")] {

@@ -137,7 +137,7 @@ struct SyntheticStream {
     stream.memory(pages: 3) {
       $0.zeroPage(0, block: "microvm.ram")
       $0.zeroPage(1)
-      $0.zeroPage(2, fill: 9)
+      $0.zeroPage(2)
     }
     stream.section(
       "clock", fields: "{\"name\": \"ticks\", \"type\": \"uint64\", \"size\": 8}", [1, 2, 3, 4, 5, 6, 7, 8])
