@@ -16,6 +16,7 @@ public protocol RecordableDevice: VirtioDevice, ~Copyable {
 /// written down there: see `RecordedStore`.
 public struct RecordedDevice<Model: RecordableDevice & ~Copyable>: ~Copyable, VirtioDevice {
   public static var id: DeviceID { Model.id }
+  public static var featureNames: [Int: String] { Model.featureNames }
 
   public private(set) var model: Model
   /// Writes it down; nil for a device that is not recorded, which then does nothing but what its model does.
@@ -33,6 +34,8 @@ public struct RecordedDevice<Model: RecordableDevice & ~Copyable>: ~Copyable, Vi
   public var config: [UInt8] { model.config }
   public var hasWorkElsewhere: Bool { model.hasWorkElsewhere }
   public var state: Model.State { model.state }
+
+  public func constants() -> [DeviceConstant] { model.constants() }
 
   public func discardsWhileDisabled(_ index: Int) -> Bool { model.discardsWhileDisabled(index) }
   public func notificationLimits(of index: Int) -> NotificationLimits? { model.notificationLimits(of: index) }

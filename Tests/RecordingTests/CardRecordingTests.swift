@@ -138,6 +138,17 @@ private final class CardDriver {
     return tape.bytes
   }
 
+  @Test("a card that is recorded asks of where its guest goes what it asks without")
+  func profile() {
+    var options = NetOptions(address: EthernetAddress([2, 0, 0, 0, 0, 1], at: 0))
+    options.pairCount = 2
+    let recorded = RecordedDevice(options, ports: [TestPort()], to: Tape().sink)
+    let (constants, names) = (recorded.constants(), RecordedDevice<NetDevice>.featureNames)
+    #expect(constants == NetDevice(options, ports: [TestPort()]).constants())
+    #expect(!constants.isEmpty)
+    #expect(names == NetDevice.featureNames)
+  }
+
   @Test(
     "what a driver and a port did to a card give the same outputs again",
     arguments: [
