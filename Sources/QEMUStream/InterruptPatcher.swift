@@ -32,10 +32,11 @@ struct InterruptPatcher {
   /// Has a message arrive that a device sends.
   mutating func send(_ message: InterruptMessage, of device: String) throws(QEMUStreamError) {
     let (vector, mode) = (message.data & 0xFF, message.data >> 8 & 7)
-    // Fixed or to the lowest priority, and at an edge: what drivers ask for. Messages of other kinds are remapped first.
-    guard message.address >> 20 == 0xFEE, vector >= 16, mode <= 1, message.data & 0x8000 == 0 else {
-      throw refusal(message, of: device)
-    }
+    // Fixed or to the lowest priority, and at an edge: what drivers ask for. Messages of other kinds, and those whose
+    // address has a bit that makes them remappable or their destination longer, are remapped first.
+    guard message.address >> 20 == 0xFEE, message.address & 0xFF0 == 0, vector >= 16, mode <= 1,
+      message.data & 0x8000 == 0
+    else { throw refusal(message, of: device) }
     let reached = processors.filter { isReached($0.controller, by: message.address) }
     guard !reached.isEmpty else { throw refusal(message, of: device) }
     for place in mode == 1 ? reached.prefix(1) : reached[...] {

@@ -225,7 +225,7 @@ import VirtioNet
   func untold() throws {
     for (address, data) in [
       (UInt32(0xFEE0_1000), UInt32(0x65)), (0xFEE0_1004, 0x65), (0x9_0000, 0x65), (0xFEE0_0000, 0x8065),
-      (0xFEE0_0000, 0x465), (0xFEE0_0000, 3),
+      (0xFEE0_0000, 0x465), (0xFEE0_0000, 3), (0xFEE0_0010, 0x65), (0xFEE0_0020, 0x65), (0xFEE0_0800, 0x65),
     ] {
       let bytes = try withVector(address: address, data: data)
       let error = try #require(throws: QEMUStreamError.self) { try interrupts(bytes) }
