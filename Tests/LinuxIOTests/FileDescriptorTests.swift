@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import LinuxIO
 import Testing
@@ -58,6 +59,25 @@ import Testing
     #expect(
       failure { () throws(LinuxError) in try ends.writing.writeAll(bytes, within: .milliseconds(1)) }
         == LinuxError(call: "write", number: ETIMEDOUT))
+  }
+
+  @Test("a file is replaced whatever a killed process has left beside it; a link that leads nowhere stays")
+  func replacing() throws {
+    let directory = try TemporaryDirectory()
+    let path = directory.path + "/file"
+    let left = "\(path).\(getpid()).new"
+    try FileDescriptor.replaceContents(of: left, with: [9])
+    for content in [[1], [2, 3]] as [[UInt8]] {
+      try FileDescriptor.replaceContents(of: path, with: content)
+      #expect(try FileDescriptor.open(path).status.byteCount == UInt64(content.count))
+    }
+    let link = directory.path + "/link"
+    try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: "nowhere")
+    #expect(
+      failure { () throws(LinuxError) in try FileDescriptor.replaceContents(of: link, with: [4]) }
+        == LinuxError(call: "stat", subject: link, number: ENOENT))
+    let names = try FileManager.default.contentsOfDirectory(atPath: directory.path)
+    #expect(Set(names) == ["file", "file.\(getpid()).new", "link"])
   }
 
   @Test("an error reads as a sentence about its call and subject")
