@@ -25,6 +25,8 @@ struct SnapshotSurvey {
   var valuesLeft = StateLimits.valueCount
   private var announcedCount: Int?
   private var searched = 0
+  /// The last search: after `start` there is no section before `next`, or none at all.
+  private var lastSearch: (start: Int, next: Int?)?
   private var meaningLeft = Self.meaningBudget
 
   init(_ bytes: [UInt8]) {
@@ -194,8 +196,15 @@ struct SnapshotSurvey {
     span(start + 16, heading.payload - start - 16, "section \(heading.label.printable)")
   }
 
-  /// The next place at which there is a section whose checksum is right.
+  /// The next place at which there is a section whose checksum is right. No byte is gone over twice for it.
   private mutating func nextSection(after start: Int) -> Int? {
+    if let (first, next) = lastSearch, start >= first, start < next ?? .max { return next }
+    let next = search(after: start)
+    lastSearch = (start, next)
+    return next
+  }
+
+  private mutating func search(after start: Int) -> Int? {
     let end = bytes.count - 4
     for place in start + 1..<max(start + 1, end - 18)
     where (18...528).contains(Int(bytes[place]) | Int(bytes[place + 1]) << 8)

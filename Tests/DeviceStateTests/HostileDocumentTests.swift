@@ -36,6 +36,21 @@ import Testing
     #expect(document.problems.contains { $0.contains("more than \(StateLimits.sectionCount) sections") })
   }
 
+  @Test("many damaged sections before much that is none are looked behind once", .timeLimit(.minutes(1)))
+  func searches() {
+    let damaged = (0..<250).map { number in
+      var section = Wire.section("s\(number)", [1])
+      section[12] ^= 1
+      return section
+    }
+    let last = Wire.section("last", [])
+    for end in [[], last] {
+      let filling = [UInt8](repeating: 0, count: 1 << 20)
+      let document = StateDocument(surveying: Wire.snapshot(sections: damaged + [filling, end]))
+      #expect(document.sections.count == damaged.count + (end.isEmpty ? 0 : 1))
+    }
+  }
+
   @Test("what stands beside bytes does not grow with the length of names")
   func meanings() {
     let name = String(repeating: "n", count: 255)
