@@ -53,7 +53,7 @@ extension HostError: CustomStringConvertible {
     case .illegalStatus(let new, let old): "device status \(new.rawValue) may not follow \(old.rawValue)"
     case .noSuchQueue(let index, let count): "queue \(index) of a device that has \(count)"
     case .queueTooLarge(let size, let most): "queue size \(size), where the device has at most \(most)"
-    case .noMemory: "the guest's memory is not known: no guest is connected, or it has not come that far"
+    case .noMemory: "the guest's memory is not known yet"
     case .chainsInFlight(let queue, let count): "\(count) chains of queue \(queue) are still being served"
     case .notPaused: "the device must be paused first"
     case .stillBusy(let limit): "requests are still being served after \(limit)"
