@@ -91,6 +91,7 @@ public struct BlockDriver {
     }
     let capacity = UInt64(config.word(at: 4)) << 32 | UInt64(config.word(at: 0))
     let blocks = min(UInt64(min(max(1, options.blockCount), 4096)), capacity / BlockContent.sectorsPerBlock)
+    guard blocks > 0 else { throw .diskTooSmall(sectorCount: capacity, wanted: BlockContent.sectorsPerBlock) }
     let slots = UInt64(min(max(1, options.slotCount), 32))
     let area = BlockArea(base: GuestAddress(0), blockCount: blocks, slotCount: slots)
     let page = try allocator.kernelRun(byteCount: area.byteCount)

@@ -8,6 +8,8 @@ public enum GuestError: Error, Equatable, Sendable {
   case unsuitableMemory(GuestRange)
   /// The memory is too small for what the guest was told to keep in it, in pages.
   case tooSmall(pageCount: UInt64, wanted: UInt64)
+  /// The disk has not even one of the guest's blocks, in sectors.
+  case diskTooSmall(sectorCount: UInt64, wanted: UInt64)
   /// The memory does not begin with a boot block of this guest.
   case notAGuest(found: UInt64)
   /// A number in the guest's boot block or driver page, or in its registers, cannot be.
@@ -42,6 +44,7 @@ extension GuestError: CustomStringConvertible {
     case .memory(let error): "the guest's own memory access failed: \(error)"
     case .unsuitableMemory(let range): "\(range): a guest needs one stretch from address 0, in whole pages"
     case .tooSmall(let count, let wanted): "the guest has \(count) pages of memory but needs \(wanted)"
+    case .diskTooSmall(let count, let wanted): "the disk has \(count) sectors but a guest needs \(wanted)"
     case .notAGuest(let found): "no guest in this memory: it begins with 0x\(String(found, radix: 16))"
     case .damaged(let field, let value): "the guest's state is damaged: \(field) cannot be \(value)"
     case .transport(let error): error.description

@@ -208,7 +208,8 @@ extension NetDriver {
     var bytes = [UInt8](repeating: 0, count: byteCount)
     try memory.load(into: &bytes, at: area.receiveBuffer(slot))
     // 5.1.6.4: one buffer, since packets are not spread over several.
-    let count = bytes[NetWireHeader.bufferCountOffset]
+    let offset = NetWireHeader.bufferCountOffset
+    let count = UInt16(bytes[offset]) | UInt16(bytes[offset + 1]) << 8
     if count != 1 { try fault.note(Fault.header.rawValue, at: slot, expected: 1, found: UInt64(count)) }
     try check(Array(bytes[NetWireHeader.byteCount...]))
     try giveBuffer(slot)
