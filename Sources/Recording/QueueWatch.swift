@@ -26,9 +26,10 @@ struct QueueWatch {
   /// The heads of the same chains, in the order in which they came.
   private var heads: [UInt16: UInt16] = [:]
 
-  /// Begins to follow a queue that was just opened.
+  /// Begins to follow a queue: one that was just opened, or one that goes on, whose last decision is then an old one.
   init(_ queue: borrowing SplitVirtqueue, _ configuration: QueueConfiguration) {
     self.configuration = configuration
+    decision = queue.lastDecision
     noted = queue.nextAvailable
     nextAvailable = queue.nextAvailable
     nextUsed = queue.nextUsed
