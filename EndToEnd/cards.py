@@ -84,7 +84,7 @@ class Packets(threading.Thread):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((HOST, port))
         # Of each answer: the guest's number, ours, and when it came.
-        self.sent, self.answers, self.wrong = 0, [], None
+        self.sent, self.answers, self.wrong, self.failure = 0, [], None, None
         self.start()
 
     def run(self):
@@ -96,10 +96,13 @@ class Packets(threading.Thread):
             self.note(self.socket.recv(64))
 
     def send(self, guest):
-        while True:
-            self.sent += 1
-            self.socket.sendto(b"%d\n" % self.sent, guest)
-            time.sleep(0.02)
+        try:
+            while True:
+                self.sent += 1
+                self.socket.sendto(b"%d\n" % self.sent, guest)
+                time.sleep(0.02)
+        except OSError as error:
+            self.failure = error
 
     def note(self, text):
         own, ours = (int(word) for word in text.split())
@@ -108,9 +111,12 @@ class Packets(threading.Thread):
         self.answers.append((own, ours, time.monotonic()))
 
     def answered(self, number):
+        self.check()
         return bool(self.answers) and self.answers[-1][1] > number
 
     def check(self):
+        if self.failure:
+            raise Failure(f"packets can no longer be sent: {self.failure}")
         if self.wrong:
             raise Failure(f"a packet came twice, or late: {self.wrong}")
 
@@ -118,9 +124,11 @@ class Packets(threading.Thread):
         """How many did not come to the guest, and how many not from it, of those sent after `start` and up to `end`; and the
         longest time without any. Some before and some later must have been answered."""
         self.check()
-        before = [answer for answer in self.answers if answer[1] <= start][-1]
+        before = max((answer for answer in self.answers if answer[1] <= start), default=None)
         within = [answer for answer in self.answers if start < answer[1] <= end]
-        after = next(answer for answer in self.answers if answer[1] > end)
+        after = min((answer for answer in self.answers if answer[1] > end), default=None)
+        if not before or not after:
+            raise Failure(f"no packet {'after' if before else 'before'} those from {start + 1} to {end} was answered")
         leaving = after[0] - before[0] - 1 - len(within)
         times = [moment for _, _, moment in (before, *within, after)]
         return end - start - len(within) - leaving, leaving, max(later - earlier for earlier, later in zip(times, times[1:]))
