@@ -1,5 +1,4 @@
 import DeviceState
-import Glibc
 import Options
 
 /// `virtiokit state edit`
@@ -52,7 +51,7 @@ struct StateEditCommand: Command {
     for change in changes { try Self.apply(change, to: &sections) }
     var new = Snapshot(producer: old.producer, producerVersion: old.producerVersion)
     for section in sections { try new.add(section) }
-    try StateFile.write(try source.format.form.bytes(of: new), to: output ?? file)
+    try StateFile.write(new, as: source.format.form, to: output ?? file)
     let before = StateDocument(surveying: old.encoded())
     let lines = before.differences(to: StateDocument(surveying: new.encoded())).map(StateDiffCommand.line)
     if output != "-" { try Terminal.deliver(lines.joined()) }
@@ -140,8 +139,7 @@ struct StateConvertCommand: Command {
     for (label, version) in versions.compactMap(Self.parse) {
       snapshot = try Self.rewritten(snapshot, label, version)
     }
-    guard output != "-" || form != .binary || isatty(1) == 0 else { throw StateFileError.noTerminal }
-    try StateFile.write(try form.bytes(of: snapshot), to: output)
+    try StateFile.write(snapshot, as: form, to: output)
     return outcome
   }
 

@@ -1,4 +1,5 @@
 import DeviceState
+import Glibc
 import LinuxIO
 import Options
 import QEMUStream
@@ -103,8 +104,10 @@ struct StateFile {
     }
   }
 
-  /// Writes a file whole or not at all. `-` is standard output.
-  static func write(_ bytes: [UInt8], to path: String) throws {
+  /// Writes a snapshot whole or not at all. `-` is standard output.
+  static func write(_ snapshot: Snapshot, as form: StateForm, to path: String) throws {
+    guard path != "-" || form != .binary || isatty(1) == 0 else { throw StateFileError.noTerminal }
+    let bytes = try form.bytes(of: snapshot)
     if path != "-" { return try FileDescriptor.replaceContents(of: path, with: bytes) }
     try Terminal.deliver(bytes)
   }
@@ -132,7 +135,7 @@ enum StateFileError: Error, CustomStringConvertible {
     case .refused(let path, let reason): "\(path): \(reason)"
     case .notWritten(let path):
       "\(path) is no snapshot and is left as it is: give --output the path of a new one"
-    case .noTerminal: "a snapshot's bytes are nothing for a terminal: give --output a path, or say --to json"
+    case .noTerminal: "a snapshot's bytes are nothing for a terminal: give --output a path, or have convert write JSON"
     case .noSection(let label): "there is no section \(label)"
     case .wantsSectionAndField(let text):
       "\"\(text)\" does not say what to set: write SECTION:FIELD=VALUE, such as balloon:targetPages=1024"
