@@ -39,7 +39,7 @@ extension QEMUStream {
       }
       returns += host.returns
     }
-    guard !snapshot.sections.isEmpty else { throw .missing("virtio-blk, virtio-net or virtio-balloon") }
+    guard !snapshot.sections.isEmpty else { throw .noDevice }
     for entry in returns {
       do throws(GuestMemoryError) { try memory.write(entry.head, at: entry.slot) } catch { throw .memory(error) }
     }

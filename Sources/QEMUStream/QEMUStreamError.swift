@@ -52,6 +52,10 @@ public enum QEMUStreamError: Error, Equatable, Sendable {
   case unsupported(StreamPlace, what: String)
   /// The stream does not have it.
   case missing(String)
+  /// None of the devices is one that is known here.
+  case noDevice
+  /// A machine of which it is not known where its memory is.
+  case unknownMachine(String)
   /// State that the other side has no place for.
   case cannotCarry(device: String, reason: String)
   /// Reading or writing failed.
@@ -75,6 +79,8 @@ extension QEMUStreamError: CustomStringConvertible {
     case .contradictsDescription(let place, let reason): "\(place): not as the stream describes itself: \(reason)"
     case .unsupported(let place, let what): "\(place): \(what) is not supported"
     case .missing(let what): "the stream has no \(what)"
+    case .noDevice: "the stream has no virtio-blk, virtio-net or virtio-balloon"
+    case .unknownMachine(let type): "where the memory is in a machine \(type.printable) is not known"
     case .cannotCarry(let device, let reason): "\(device.printable): cannot be carried: \(reason)"
     case .system(let error): error.description
     case .memory(let error): error.description

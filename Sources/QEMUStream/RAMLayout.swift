@@ -32,7 +32,7 @@ public struct RAMLayout: Equatable, Sendable {
   public static func usualBlock(of machine: String) throws(QEMUStreamError) -> String {
     if machine == "microvm" { return "microvm.ram" }
     guard machine.hasPrefix("pc-q35-") || machine.hasPrefix("pc-i440fx-") else {
-      throw .cannotCarry(device: "memory", reason: "where it is in a machine \(machine.printable) is not known")
+      throw .unknownMachine(machine)
     }
     return "pc.ram"
   }

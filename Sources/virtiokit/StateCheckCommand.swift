@@ -23,10 +23,12 @@ struct StateCheckCommand: Command {
     var report = StateReport()
     let document = source.document()
     for problem in document.problems { report.fault(problem) }
-    if let snapshot = try? source.snapshot() {
-      report.check(snapshot)
-    } else if document.sections.isEmpty {
-      _ = try source.snapshot()
+    do {
+      report.check(try source.snapshot())
+    } catch StateFileError.unknown(_, let reason) where document.problems.isEmpty {
+      report.note(reason)
+    } catch {
+      if document.problems.isEmpty { report.fault("\(error)") } else if document.sections.isEmpty { throw error }
     }
     try Terminal.deliver(report.text)
     return report.isConsistent ? .fine : .different

@@ -100,7 +100,10 @@ struct StateFile {
       if let kept { return try format.snapshot(kept) }
       return try QEMUStream.readWithMemory(FileDescriptor.open(path)).snapshot()
     } catch {
-      throw StateFileError.refused(path, "\(error)")
+      switch error as? QEMUStreamError {
+      case .noDevice, .unknownMachine: throw StateFileError.unknown(path, "\(error)")
+      default: throw StateFileError.refused(path, "\(error)")
+      }
     }
   }
 
@@ -118,6 +121,8 @@ enum StateFileError: Error, CustomStringConvertible {
   case tooLarge(String)
   case notText
   case refused(String, String)
+  /// Nothing is wrong with it, but it is of a machine or of devices that are not known here.
+  case unknown(String, String)
   case noSection(String)
   case wantsSectionAndField(String)
   /// A format that is read and not written.
@@ -132,7 +137,7 @@ enum StateFileError: Error, CustomStringConvertible {
       a named file alone
       """
     case .notText: "the text is not UTF-8"
-    case .refused(let path, let reason): "\(path): \(reason)"
+    case .refused(let path, let reason), .unknown(let path, let reason): "\(path): \(reason)"
     case .notWritten(let path):
       "\(path) is no snapshot and is left as it is: give --output the path of a new one"
     case .noTerminal: "a snapshot's bytes are nothing for a terminal: give --output a path, or have convert write JSON"

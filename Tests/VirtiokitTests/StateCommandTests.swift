@@ -112,6 +112,38 @@ import VirtioNet
     #expect(try folder.read("stream").count == 8)
   }
 
+  /// A stream of QEMU with two pages of memory, so many of which it tells, and a clock.
+  private static func stream(machine: String, pageCount: UInt64) -> [UInt8] {
+    func big(_ value: some FixedWidthInteger) -> [UInt8] {
+      stride(from: value.bitWidth - 8, through: 0, by: -8).map { UInt8(truncatingIfNeeded: value >> $0) }
+    }
+    func name(_ text: String) -> [UInt8] { [UInt8(text.utf8.count)] + Array(text.utf8) }
+    let footer = [0x7E] + big(UInt32(0))
+    var bytes = Array("QEVM".utf8) + big(UInt32(3)) + [7] + big(UInt32(machine.utf8.count)) + Array(machine.utf8)
+    bytes += [1] + big(UInt32(0)) + name("ram") + big(UInt32(0)) + big(UInt32(4))
+    bytes += big(UInt64(8192 | 4)) + name("microvm.ram") + big(UInt64(8192)) + big(UInt64(0x10)) + footer
+    bytes += [3] + big(UInt32(0))
+    for page in 0..<pageCount { bytes += big(page * 4096 | 2) + name("microvm.ram") + [0] }
+    bytes += big(UInt64(0x10)) + footer
+    bytes += [4] + big(UInt32(1)) + name("clock") + big(UInt32(0)) + big(UInt32(1)) + [5, 0x7E] + big(UInt32(1))
+    let description =
+      #"{"page_size": 4096, "devices": [{"name": "clock", "instance_id": 0, "vmsd_name": "x", "version": 1, "#
+      + #""fields": [{"name": "ticks", "type": "uint8", "size": 1}]}]}"#
+    return bytes + [0, 6] + big(UInt32(description.utf8.count)) + Array(description.utf8)
+  }
+
+  @Test("a stream of QEMU that lacks pages is not consistent; that its machine or devices are not known is no fault")
+  func checkedStream() throws {
+    let folder = try Folder()
+    for (machine, pageCount, outcome) in [
+      ("microvm", 2 as UInt64, StateOutcome.fine), ("microvm", 1, .different), ("virt", 2, .fine),
+    ] {
+      let file = try folder.write(Self.stream(machine: machine, pageCount: pageCount), "stream")
+      #expect(try run("check", file) == outcome, "\(machine), \(pageCount)")
+      #expect(try run("show", file) == .fine)
+    }
+  }
+
   @Test("a recording replaces a recording and nothing else, so a slip costs no image")
   func recordingFile() throws {
     let folder = try Folder()
