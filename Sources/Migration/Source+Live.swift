@@ -25,8 +25,8 @@ extension Source where Link: ~Copyable {
     recovering: (MigrationError) -> Link? = { _ in nil }
   ) throws(MigrationError) -> MigrationReport {
     let start = MonotonicClock.now
-    let isToPin = policy.pinsMemory && !guest.memory.isPinned
-    defer { if isToPin { Self.unpin(guest.memory) } }
+    var pinned: [GuestRange] = []
+    defer { Self.unpin(pinned, of: guest.memory) }
     var pausedAt: UInt64?
     var late: LateSending?
     do {
@@ -35,7 +35,7 @@ extension Source where Link: ~Copyable {
       if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
       // What the destination holds of a page is known in the order of one connection.
       if encoder != nil || sentPages != nil { further = [] }
-      if isToPin { try pin(guest.memory) }
+      if policy.pinsMemory { pinned = try pin(guest.memory) }
       try stream.sender.use(policy.zeroCopy)
       let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
       try openLanes()
@@ -83,14 +83,16 @@ extension Source where Link: ~Copyable {
     }
   }
 
-  private mutating func pin(_ memory: GuestMemory) throws(MigrationError) {
-    try inGuestMemory { () throws(GuestMemoryError) in try memory.pin() }
-    try report.countPinned(memory)
+  /// - Returns: what was not pinned before.
+  private mutating func pin(_ memory: GuestMemory) throws(MigrationError) -> [GuestRange] {
+    let pinned = try inGuestMemory { () throws(GuestMemoryError) in try memory.pin() }
+    if !pinned.isEmpty { report.countPinned(memory) }
+    return pinned
   }
 
-  private static func unpin(_ memory: GuestMemory) {
+  private static func unpin(_ pinned: [GuestRange], of memory: GuestMemory) {
     // The kernel lets go of what it has pinned, and so it does in any case when the memory is unmapped.
-    try? memory.unpin()
+    try? memory.unpin(pinned)
   }
 
   /// Lets a guest that could not be moved run on here as it did before.
