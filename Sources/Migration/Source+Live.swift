@@ -31,15 +31,8 @@ extension Source where Link: ~Copyable {
     var late: LateSending?
     do {
       pacer = try Pacer(policy, cancellation)
-      sentPages = guest.sentPages
-      if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
-      // What the destination holds of a page is known in the order of one connection.
-      if encoder != nil || sentPages != nil { further = [] }
       if policy.pinsMemory { pinned = try pin(guest.memory) }
-      try stream.sender.use(policy.zeroCopy)
-      let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
-      try openLanes()
-      try useOnLanes(policy.zeroCopy)
+      let token = try begin(guest, policy, notes)
       if policy.postcopy == .afterPasses(0) { try waitForPermit(permit, guest.memory, events) }
       let rest = try sendLive(&guest, policy, permit, events)
       events(.stopping)
@@ -63,6 +56,22 @@ extension Source where Link: ~Copyable {
     report.codec = encoder?.report
     report.skippedPageCount = leftOut.byteCount / GuestPage.byteCount
     return report
+  }
+
+  /// Comes to terms with the destination.
+  /// - Returns: what the move is known by if pages may follow the guest.
+  private mutating func begin<Guest: LiveGuest & ~Copyable>(
+    _ guest: borrowing Guest, _ policy: MigrationPolicy, _ notes: [GuestDescription.Note]
+  ) throws(MigrationError) -> MoveToken? {
+    sentPages = guest.sentPages
+    if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
+    // What the destination holds of a page is known in the order of one connection.
+    if encoder != nil || sentPages != nil { further = [] }
+    try stream.sender.use(policy.zeroCopy)
+    let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
+    try openLanes()
+    try useOnLanes(policy.zeroCopy)
+    return token
   }
 
   /// Gives the guest away, and after it what it lacks.
