@@ -5,8 +5,10 @@ extension GuestMemory {
   /// Pins what the guest has touched and what it will touch. What it never touches costs nothing, and what it gives back
   /// goes back to the host.
   ///
-  /// - Throws: `cannotPin`, with nothing pinned, where the process may not pin as much as all of memory.
-  public func pin() throws(GuestMemoryError) {
+  /// - Returns: the regions that were not pinned before, for `unpin`.
+  /// - Throws: `cannotPin`, with nothing more pinned than before, where the process may not pin as much as all of memory.
+  @discardableResult
+  public func pin() throws(GuestMemoryError) -> [GuestRange] {
     let fresh = regions.filter { !$0.mapping.isPinned }
     for (index, region) in fresh.enumerated() {
       do throws(LinuxError) {
@@ -16,11 +18,19 @@ extension GuestMemory {
         throw try cannotPin(error)
       }
     }
+    return fresh.map(\.range)
   }
 
   /// Lets the host put pages into swap again.
   public func unpin() throws(GuestMemoryError) {
-    for region in regions { try system { () throws(LinuxError) in try region.mapping.unpin() } }
+    try unpin(regions.map(\.range))
+  }
+
+  /// The same for some regions, as `pin` has returned them; what else is pinned stays so.
+  public func unpin(_ pinned: [GuestRange]) throws(GuestMemoryError) {
+    for region in regions where pinned.contains(region.range) {
+      try system { () throws(LinuxError) in try region.mapping.unpin() }
+    }
   }
 
   /// Whether all of it is pinned.
@@ -35,6 +45,9 @@ extension GuestMemory {
 
 extension MemoryRegion {
   fileprivate func pin() throws(LinuxError) {
-    if let file { try mapping.pin(file.descriptor) } else { try mapping.pin() }
+    // A file is mapped from its start, and what lies before the region may be another's.
+    let pages = backingPages(of: mappingOffset..<mappingOffset + Int(range.byteCount))
+    let bytes = pages.clamped(to: 0..<mapping.byteCount)
+    if let file { try mapping.pin(bytes, of: file.descriptor) } else { try mapping.pin(bytes) }
   }
 }

@@ -41,6 +41,31 @@ extension TrackedRegion {
     return (start..<start + Self.stretchByteCount).clamped(to: part)
   }
 
+  /// Whether these bytes of one stretch are all that is tracked of it.
+  func isWholeStretch(_ part: Range<Int>) -> Bool {
+    let start = bytes.lowerBound + stretch(of: part.lowerBound) * Self.stretchByteCount
+    return part == (start..<start + Self.stretchByteCount).clamped(to: bytes)
+  }
+
+  /// Hands out the pages of a stretch that the file has.
+  ///
+  /// Where data ends is not asked: for that the kernel looks at all of the data that follows, which may be the whole file.
+  func forEachRunInUse(of stretch: Range<Int>, _ body: (Range<Int>) -> Void) throws(LinuxError) {
+    var run = stretch.lowerBound..<stretch.lowerBound
+    var next = stretch.lowerBound
+    while next < stretch.upperBound, let data = try region.file?.descriptor.nextData(from: next),
+      data < stretch.upperBound
+    {
+      if data > run.upperBound {
+        if !run.isEmpty { body(run) }
+        run = data..<data
+      }
+      next = data + Self.pageByteCount
+      run = run.lowerBound..<next
+    }
+    if !run.isEmpty { body(run) }
+  }
+
   /// From now on the stretches that these bytes are in are protected, or found as written.
   func noteUsed(_ part: Range<Int>) {
     let stretches = stretch(of: part.lowerBound)..<stretch(of: part.upperBound - 1) + 1

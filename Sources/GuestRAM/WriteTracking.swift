@@ -103,14 +103,13 @@ final class WriteTracking: Sendable {
     while let stretch = try tracked.nextStretchInUse(in: rest) {
       if taking {
         try protect(tracked, stretch)
-        tracked.noteUsed(stretch)
+        // Of a part the other pages are not protected: it is found as it was, until it is found as a whole.
+        if tracked.isWholeStretch(stretch) { tracked.noteUsed(stretch) }
       }
-      var next = stretch.lowerBound
-      while next < stretch.upperBound,
-        let pages = try tracked.region.nextResident(from: next, before: stretch.upperBound)
-      {
-        body(tracked.region.guestRange(of: pages))
-        next = pages.upperBound
+      if try pageMap?.isPresent(stretch, of: tracked.region.mapping) == true {
+        body(tracked.region.guestRange(of: stretch))
+      } else {
+        try tracked.forEachRunInUse(of: stretch) { body(tracked.region.guestRange(of: $0)) }
       }
       rest = stretch.upperBound..<bytes.upperBound
     }

@@ -213,8 +213,7 @@ extension ByteStream {
       ) { (done) in
         ledger.settle(number)
         return unsafe vectors.withElements(from: done) { (elements, count) in
-          let sent = unsafe SocketMessage.sendInPlace(elements, count, on: number)
-          if sent > 0 { ledger.note(sent) }
+          let sent = ledger.note { unsafe SocketMessage.sendInPlace(elements, count, on: number) }
           guard sent < 0, errno == ENOBUFS else { return sent }
           let copied = unsafe SocketMessage.send(elements, count, descriptors: [], on: number)
           if copied > 0 { ledger.noteRefusal(copied) }

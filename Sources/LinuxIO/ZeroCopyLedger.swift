@@ -33,12 +33,20 @@ final class ZeroCopyLedger: Sendable {
     isOn.store(true, ordering: .relaxed)
   }
 
-  /// A call has taken so many bytes.
-  func note(_ byteCount: Int) {
-    state.withLock { (state) in
-      state.inFlight[state.next] = byteCount
-      state.next &+= 1
+  /// Makes a call that sends, and notes the bytes that it has taken before anybody can hear that it is over.
+  /// - Returns: what the call has returned, with its `errno`.
+  func note(_ call: () -> Int) -> Int {
+    let (sent, number) = state.withLock { (state) in
+      let sent = call()
+      let number = errno
+      if sent > 0 {
+        state.inFlight[state.next] = sent
+        state.next &+= 1
+      }
+      return (sent, number)
     }
+    errno = number
+    return sent
   }
 
   /// The kernel had no room to note one more call, so these bytes were copied.

@@ -12,7 +12,7 @@ extension Destination where Link: ~Copyable {
     let received = try stream.receiver.receive(.files, mostDescriptors: limits.mostFiles)
     let files = try MemoryFiles(received, regionCount: description.regions.count)
     let memory = try files.map(description.regions)
-    if limits.pinsMemory { try inGuestMemory { () throws(GuestMemoryError) in try memory.pin() } }
+    if limits.pinsMemory { try inGuestMemory { () throws(GuestMemoryError) in _ = try memory.pin() } }
     try answer(.accept)
     report.handedOverByteCount = memory.byteCount
     return (memory, try receiveStateAlone())

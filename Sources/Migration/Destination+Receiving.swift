@@ -24,11 +24,7 @@ extension Destination where Link: ~Copyable {
         let ranges = try take(frame, &planned, memory)
         // With several connections every one of their threads gets memory at the same time.
         if lanes == nil { try store.prepare(ranges) }
-      case .pass:
-        try awaitPages()
-        store.endFirstPass()
-        try beginPass(frame, &planned, memory)
-        lanes?.beginPass()
+      case .pass: try beginPass(frame, &planned, memory)
       case .pages where lanes == nil:
         try store.receive(alone: frame, planned.take(frame), from: &stream.receiver, through: stage)
       case .pages: try store.receive(frame, planned.take(frame), from: &stream.receiver, through: stage)
@@ -41,8 +37,6 @@ extension Destination where Link: ~Copyable {
       case .complete:
         guard planned.isEmpty else { throw .incomplete }
         report.outstandingPageCount = outstanding.count
-        try awaitPages()
-        laneByteCount = lanes?.finish() ?? 0
         try finish(Completion(frame.payload), state, memory)
         return (state, outstanding)
       default: throw .unexpectedFrame(frame.kind)
@@ -94,11 +88,14 @@ extension Destination where Link: ~Copyable {
   private mutating func beginPass(
     _ frame: Frame, _ planned: inout PlannedPages, _ memory: GuestMemory
   ) throws(MigrationError) {
+    try awaitPages()
+    store?.endFirstPass()
     let number = try Pass.number(frame.payload)
     guard number == report.passCount + 1, number <= Pass.most else { throw .unexpectedFrame(.pass) }
     if report.passCount == 0 { report.closeFirstPass(memoryByteCount: memory.byteCount) }
     report.passCount += 1
     try planned.beginPass(memory.regions.map(\.range))
+    lanes?.beginPass()
   }
 
   private func receiveEncoded(
@@ -150,6 +147,8 @@ extension Destination where Link: ~Copyable {
   private mutating func finish(
     _ completion: Completion, _ state: [UInt8], _ memory: GuestMemory
   ) throws(MigrationError) {
+    try awaitPages()
+    laneByteCount = lanes?.finish() ?? 0
     report.stateByteCount = UInt64(state.count)
     if report.passCount == 0 { report.closeFirstPass(memoryByteCount: memory.byteCount) }
     let received = Completion(

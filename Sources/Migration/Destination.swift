@@ -63,6 +63,8 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
   var report = MigrationReport()
   private var start = MonotonicClock.now
   private var isReceived = false
+  /// The memory whose pinned pages are to be counted once the guest runs: it takes a look at all of them.
+  private var pinnedMemory: GuestMemory?
   /// How the guest gets its pages, if some follow it.
   private var arrival: LateArrival<Link>?
   /// What has the memory's page faults until the guest is here.
@@ -103,7 +105,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
       let (memory, state) =
         try way == .files ? takeFiles(description) : take(description, way, makeMemory, accepting)
       isReceived = true
-      if limits.pinsMemory { try report.countPinned(memory) }
+      if limits.pinsMemory { pinnedMemory = memory }
       return ArrivedGuest(memory: memory, late: arrival?.late, state: state, description: description)
     } catch {
       lanes?.end()
@@ -129,6 +131,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
     if let arrival {
       try arrival.confirm(&report, starting: starting, recovering: recovering)
       report.close(since: start, wireByteCount: report.wireByteCount + laneByteCount)
+      if let pinnedMemory { report.countPinned(pinnedMemory) }
       return report
     }
     do {
@@ -145,6 +148,7 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
     starting()
     report.close(since: start, wireByteCount: stream.byteCount + laneByteCount)
     store?.stop()
+    if let pinnedMemory { report.countPinned(pinnedMemory) }
     return report
   }
 
@@ -215,7 +219,7 @@ extension Destination where Link: ~Copyable {
   ) throws(MigrationError) -> GuestMemory {
     let memory = try inGuestMemory { () throws(GuestMemoryError) in try makeMemory(description) }
     try description.check(memory)
-    if limits.pinsMemory { try inGuestMemory { () throws(GuestMemoryError) in try memory.pin() } }
+    if limits.pinsMemory { try inGuestMemory { () throws(GuestMemoryError) in _ = try memory.pin() } }
     return memory
   }
 

@@ -165,6 +165,8 @@ struct Convergence {
   }
 
   private mutating func measure(_ sentByteCount: UInt64, _ seconds: Double) {
+    // A pass that has sent nothing says nothing of the connection.
+    guard sentByteCount > 0 else { return }
     unmeasured.byteCount += sentByteCount
     unmeasured.seconds += seconds
     guard unmeasured.byteCount >= Self.leastBytes || rate == 0 else { return }

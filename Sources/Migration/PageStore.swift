@@ -48,7 +48,7 @@ final class PageStore: Sendable {
     }
     let stage = try threads.takeStage()
     try take(frame, pages, from: &receiver, into: stage)
-    try threads.add(pages, from: stage)
+    threads.add(pages, from: stage)
   }
 
   /// Takes the data behind a frame of pages.

@@ -25,21 +25,14 @@ extension Source where Link: ~Copyable {
     recovering: (MigrationError) -> Link? = { _ in nil }
   ) throws(MigrationError) -> MigrationReport {
     let start = MonotonicClock.now
-    let isToPin = policy.pinsMemory && !guest.memory.isPinned
-    defer { if isToPin { Self.unpin(guest.memory) } }
+    var pinned: [GuestRange] = []
+    defer { Self.unpin(pinned, of: guest.memory) }
     var pausedAt: UInt64?
     var late: LateSending?
     do {
       pacer = try Pacer(policy, cancellation)
-      sentPages = guest.sentPages
-      if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
-      // What the destination holds of a page is known in the order of one connection.
-      if encoder != nil || sentPages != nil { further = [] }
-      if isToPin { try pin(guest.memory) }
-      try stream.sender.use(policy.zeroCopy)
-      let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
-      try openLanes()
-      try useOnLanes(policy.zeroCopy)
+      if policy.pinsMemory { pinned = try pin(guest.memory) }
+      let token = try begin(guest, policy, notes)
       if policy.postcopy == .afterPasses(0) { try waitForPermit(permit, guest.memory, events) }
       let rest = try sendLive(&guest, policy, permit, events)
       events(.stopping)
@@ -65,6 +58,22 @@ extension Source where Link: ~Copyable {
     return report
   }
 
+  /// Comes to terms with the destination.
+  /// - Returns: what the move is known by if pages may follow the guest.
+  private mutating func begin<Guest: LiveGuest & ~Copyable>(
+    _ guest: borrowing Guest, _ policy: MigrationPolicy, _ notes: [GuestDescription.Note]
+  ) throws(MigrationError) -> MoveToken? {
+    sentPages = guest.sentPages
+    if policy.compresses { encoder = PageEncoder(cacheByteCount: policy.cacheByteCount) }
+    // What the destination holds of a page is known in the order of one connection.
+    if encoder != nil || sentPages != nil { further = [] }
+    try stream.sender.use(policy.zeroCopy)
+    let token = try introduce(GuestDescription(regions: guest.memory.regions.map(\.range), notes: notes), policy)
+    try openLanes()
+    try useOnLanes(policy.zeroCopy)
+    return token
+  }
+
   /// Gives the guest away, and after it what it lacks.
   private mutating func handOver(
     _ memory: GuestMemory, _ late: LateSending?, stoppedAt moment: UInt64, _ recovering: (MigrationError) -> Link?,
@@ -83,14 +92,16 @@ extension Source where Link: ~Copyable {
     }
   }
 
-  private mutating func pin(_ memory: GuestMemory) throws(MigrationError) {
-    try inGuestMemory { () throws(GuestMemoryError) in try memory.pin() }
-    try report.countPinned(memory)
+  /// - Returns: what was not pinned before.
+  private mutating func pin(_ memory: GuestMemory) throws(MigrationError) -> [GuestRange] {
+    let pinned = try inGuestMemory { () throws(GuestMemoryError) in try memory.pin() }
+    if !pinned.isEmpty { report.countPinned(memory) }
+    return pinned
   }
 
-  private static func unpin(_ memory: GuestMemory) {
+  private static func unpin(_ pinned: [GuestRange], of memory: GuestMemory) {
     // The kernel lets go of what it has pinned, and so it does in any case when the memory is unmapped.
-    try? memory.unpin()
+    try? memory.unpin(pinned)
   }
 
   /// Lets a guest that could not be moved run on here as it did before.

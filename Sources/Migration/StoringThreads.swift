@@ -22,6 +22,7 @@ final class StoringThreads: Sendable {
     /// The parcels that somebody stores at the moment.
     var storingCount = 0
     var threadCount = 0
+    var mostThreads = 0
   }
 
   typealias Store = @Sendable (PageFrame, PageStage) throws(MigrationError) -> Void
@@ -30,16 +31,16 @@ final class StoringThreads: Sendable {
   private static let mostStages = 6
 
   private let store: Store
-  private let mostThreads: Int
-  private let work = Monitor(Work())
+  private let work: Monitor<Work>
   private let forThreads = WakeUp()
   private let forOwner = WakeUp()
 
   /// - Parameters:
-  ///   - threadCount: how many threads help, which start when there is something to do; with 0 the owner does all.
+  ///   - threadCount: how many threads help, which start when there is something to do, as far as the kernel lets them;
+  ///     with 0 the owner does all.
   ///   - store: puts pages where they belong.
   init(threadCount: Int, _ store: @escaping Store) {
-    mostThreads = max(0, threadCount)
+    work = Monitor(Work(mostThreads: max(0, threadCount)))
     self.store = store
   }
 
@@ -61,14 +62,14 @@ final class StoringThreads: Sendable {
   }
 
   /// Has pages stored that have been received; the stage is not the owner's any more.
-  func add(_ pages: PageFrame, from stage: PageStage) throws(MigrationError) {
+  func add(_ pages: PageFrame, from stage: PageStage) {
     let needsThread = work.withLock { (work) in
       work.parcels.append(Parcel(pages: pages, stage: stage))
-      guard work.threadCount < mostThreads, !work.isOver else { return false }
+      guard work.threadCount < work.mostThreads, !work.isOver else { return false }
       work.threadCount += 1
       return true
     }
-    if needsThread { try startThread() } else { forThreads.wakeAll() }
+    if needsThread { startThread() } else { forThreads.wakeAll() }
   }
 
   /// Returns once all that was added is in its place. Throws what has gone wrong.
@@ -94,15 +95,17 @@ final class StoringThreads: Sendable {
 
   // MARK: - The threads' side
 
-  private func startThread() throws(MigrationError) {
+  private func startThread() {
     do throws(LinuxError) {
       _ = try Thread(name: "store") { [self] in
         while awaitParcel() { _ = storeNext() }
         leave()
       }
     } catch {
+      // The others and the owner do it without this one.
+      work.withLock { $0.mostThreads = $0.threadCount - 1 }
       leave()
-      throw .system(error)
+      forThreads.wakeAll()
     }
   }
 

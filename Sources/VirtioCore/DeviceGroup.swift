@@ -25,7 +25,8 @@ public struct DeviceGroup: Sendable {
     do throws(HostError) {
       for member in members { try member.device.pause(within: max(.zero, ContinuousClock.now.duration(to: end))) }
     } catch {
-      try resume()
+      // Why the guest could not be stopped says more than what follows from it.
+      try? resume()
       throw error
     }
   }

@@ -4,13 +4,15 @@ extension DeviceHost where Device: ~Copyable {
   /// on the medium then, and what was sent has gone out. `resume` takes it again.
   ///
   /// What the model finds out meanwhile, as that a flush fails, is part of its state: save it afterwards.
-  /// - Throws: `notPaused`, and `chainsInFlight` for a device that is not quiet.
+  /// - Throws: `notPaused`, and for a device that is not quiet `chainsInFlight`, or `workElsewhere` for what the device
+  ///   has begun though its driver does not wait for it any more.
   public mutating func letGo() throws(HostError) {
     guard isPaused else { throw .notPaused }
     for index in 0..<queueCount {
       guard let slot = queues.slots[index] else { continue }
       _ = try restingIndex(index, slot)
     }
+    guard isQuiet else { throw .workElsewhere }
     giveUpBackends()
   }
 

@@ -119,11 +119,24 @@ extension DeviceHost where Device: ~Copyable {
   }
 
   private var queueProfiles: [QueueProfile] {
+    QueueProfile.profiles(of: device.queueSizes.enumerated().map { ($1, configurations[$0] != nil) })
+  }
+}
+
+extension QueueProfile {
+  /// How many profiles tell queues apart of which only some are in use. A driver that sets up every other queue would
+  /// make more of them than a note ahead of the guest has room for.
+  private static let mostPrecise = 16
+
+  /// Behind the first profiles neighbours of one size count as in use if any of them is.
+  static func profiles(of queues: [(size: UInt16, isInUse: Bool)]) -> [QueueProfile] {
     var profiles: [QueueProfile] = []
-    for (index, size) in device.queueSizes.enumerated() {
-      let isInUse = configurations[index] != nil
-      if let last = profiles.last, last.largestSize == size, last.isInUse == isInUse {
+    for (index, (size, isInUse)) in queues.enumerated() {
+      if let last = profiles.last, last.largestSize == size,
+        last.isInUse == isInUse || profiles.count >= mostPrecise
+      {
         profiles[profiles.count - 1].count += 1
+        profiles[profiles.count - 1].isInUse = last.isInUse || isInUse
       } else {
         var profile = QueueProfile()
         (profile.first, profile.count) = (UInt16(index), 1)

@@ -22,6 +22,8 @@ public enum HostError: Error, Equatable, Sendable {
   case noMemory
   /// Chains are still being served; let `wake` finish them first.
   case chainsInFlight(queue: Int, count: UInt16)
+  /// What the device has begun is still at work; let `wake` finish it first.
+  case workElsewhere
   /// State is saved only from a paused device.
   case notPaused
   /// Requests were still under way after so long.
@@ -55,6 +57,7 @@ extension HostError: CustomStringConvertible {
     case .queueTooLarge(let size, let most): "queue size \(size), where the device has at most \(most)"
     case .noMemory: "the guest's memory is not known yet"
     case .chainsInFlight(let queue, let count): "\(count) chains of queue \(queue) are still being served"
+    case .workElsewhere: "what the device has begun is still at work"
     case .notPaused: "the device must be paused first"
     case .stillBusy(let limit): "requests are still being served after \(limit)"
     case .gone: "the device's thread has ended"

@@ -49,8 +49,9 @@ extension DeviceThread: MovableDevice where Device: ~Copyable {
       try pause(within: limit)
       try put(memory)
     }
-    try resume()
+    let resumption = Result { () throws(HostError) in try resume() }
     try outcome.get()
+    try resumption.get()
   }
 
   private func put(_ memory: GuestMemory) throws(HostError) {

@@ -72,6 +72,37 @@ struct EmptyStretchTests {
     }
   }
 
+  @Test(
+    "a stretch used for the first time around a page that is given back is found, and no write after that is lost",
+    arguments: WriteTracker.available)
+  func aroundDiscard(_ method: WriteTracker.Method) throws {
+    let memory = try Self.memory(Self.file())
+    let tracker = try WriteTracker(memory, method: method)
+    let pages = [0, 0x10, 0x20].map { GuestRange(start: GuestAddress(2 << 20 + $0 * Self.page), byteCount: Self.page) }
+    try memory.discard(pages[1])
+    for page in [pages[0], pages[2]] { try memory.write(UInt8(3), at: page.start) }
+    #expect(try tracker.takeRanges() == pages)
+    for page in pages { try memory.write(UInt8(4), at: page.start) }
+    #expect(try tracker.takeRanges() == pages)
+    #expect(try tracker.takeRanges() == [])
+    for page in pages { try memory.write(UInt8(5), at: page.start) }
+    #expect(try tracker.takeRanges() == pages)
+  }
+
+  @Test("the runs of a stretch end where it does, however much of the file follows")
+  func runs() throws {
+    let memory = try Self.memory(Self.file())
+    let tracked = try TrackedRegion(memory.regions[0])
+    let written: [Range<UInt64>] = [0..<1, 3..<6, 500..<1024]
+    for run in written {
+      for page in run { try memory.write(UInt8(1), at: GuestAddress(page * Self.page)) }
+    }
+    var found: [Range<Int>] = []
+    try tracked.forEachRunInUse(of: 0..<2 << 20) { found.append($0) }
+    #expect(found == [0..<0x1000, 0x3000..<0x6000, 0x1F4000..<0x200000])
+    #expect(tracked.isWholeStretch(0..<2 << 20) && !tracked.isWholeStretch(0x1000..<2 << 20))
+  }
+
   @Test("no write is lost where memory is used for the first time, nor a discard", arguments: WriteTracker.available)
   func stress(_ method: WriteTracker.Method) throws {
     let random = SeededGenerator(for: "EmptyStretchTests.stress(\(method))")

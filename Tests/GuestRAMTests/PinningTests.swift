@@ -59,6 +59,19 @@ import Testing
     #expect(!whole.isPinned)
   }
 
+  @Test("what was pinned before is not among what pinning returns, and stays pinned when that is unpinned")
+  func pinnedBefore() throws {
+    let memory = try GuestMemory(regions: [
+      MemoryRegion(memoryFile: 4096, start: GuestAddress(0)),
+      MemoryRegion(anonymous: 4096, start: GuestAddress(1 << 32)),
+    ])
+    try GuestMemory(regions: [memory.regions[0]]).pin()
+    let pinned = try memory.pin()
+    #expect(memory.isPinned && pinned == [range(1 << 32, 4096)])
+    try memory.unpin(pinned)
+    #expect(memory.regions.map(\.mapping.isPinned) == [true, false])
+  }
+
   @Test(
     "memory filled without page faults can be pinned, and so can memory whose writes are told",
     arguments: [false, true])

@@ -48,6 +48,15 @@ import Testing
     }
   }
 
+  @Test("a pass that has sent nothing is not measured")
+  func emptyPass() {
+    var convergence = Convergence(policy(0))
+    for (sent, rate) in [(0, 0), (900, 900), (0, 900), (100, 100), (300, 200)] {
+      _ = convergence.next(sentByteCount: UInt64(sent) << 20, seconds: 1, remaining: 1 << 30)
+      #expect(convergence.rate == Double(rate << 20))
+    }
+  }
+
   @Test("a pass too short to measure does not change the rate")
   func shortPass() {
     var convergence = Convergence(policy(0))

@@ -31,7 +31,7 @@ import Testing
       for page in 0..<100 as Range<UInt64> {
         let stage = try threads.takeStage()
         try stage.memory.write(round << 20 | page, at: GuestAddress(0))
-        try threads.add(frame(round << 20 | page), from: stage)
+        threads.add(frame(round << 20 | page), from: stage)
       }
       try threads.settle()
       #expect(stored.pages == (1...round).flatMap { (round) in (0..<100).map { round << 20 | $0 } })
@@ -48,7 +48,7 @@ import Testing
     for page in 7..<9 as Range<UInt64> {
       // It may be told already.
       guard let stage = try? threads.takeStage() else { break }
-      try threads.add(frame(page), from: stage)
+      threads.add(frame(page), from: stage)
     }
     #expect(throws: MigrationError.unsuitableMemory) { try threads.settle() }
     #expect(throws: MigrationError.unsuitableMemory) { _ = try threads.takeStage() }

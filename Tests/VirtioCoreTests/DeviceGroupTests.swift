@@ -166,6 +166,22 @@ struct DeviceGroupTests {
     device.stop()
   }
 
+  /// Cannot be stopped, and cannot go on either.
+  private struct Stuck: MovableDevice {
+    func pause(within limit: Duration) throws(HostError) { throw .stillBusy(limit) }
+    func resume() throws(HostError) { throw .gone }
+    func attach(_ memory: GuestMemory, within limit: Duration) {}
+    func letGo() {}
+    func save(into snapshot: inout Snapshot, instance: String) {}
+    func restore(from snapshot: inout Snapshot, instance: String) {}
+    func reset() {}
+  }
+
+  @Test("a pause that fails tells why, whatever becomes of the devices afterwards")
+  func reason() {
+    #expect(throws: HostError.stillBusy(.zero)) { try DeviceGroup([("stuck", Stuck())]).pause(within: .zero) }
+  }
+
   @Test("only a device that is paused and quiet lets go of its backends")
   func letGo() throws {
     let guest = try Guest()

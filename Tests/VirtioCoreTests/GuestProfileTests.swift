@@ -19,6 +19,20 @@ import Testing
     return profile
   }
 
+  @Test("queues of which every other one is in use make few profiles, none of which leaves out one in use")
+  func scatteredQueues() {
+    let queues = (0..<257).map { (size: $0 == 256 ? 64 : 1024 as UInt16, isInUse: $0 % 4 < 2) }
+    let profiles = QueueProfile.profiles(of: queues)
+    #expect(profiles.count == 17)
+    for (index, profile) in profiles.enumerated() {
+      let covered = Int(profile.first)..<Int(profile.first) + Int(profile.count)
+      #expect(covered.lowerBound == profiles.prefix(index).reduce(0) { $0 + Int($1.count) })
+      #expect(queues[covered].allSatisfy { $0.size == profile.largestSize })
+      #expect(queues[covered].contains(where: \.isInUse) == profile.isInUse)
+    }
+    #expect(profiles.reduce(0) { $0 + Int($1.count) } == queues.count)
+  }
+
   private func fresh() throws -> DeviceProfile { try DeviceBench(EchoDevice()).host.profile() }
 
   /// What is found at a destination whose device is another than the source's.
