@@ -54,6 +54,7 @@ public struct RAMLoader: RAMVisitor {
     guard let address = destination.layout.address(of: page.offset) else { return }
     let bytes: [UInt8]
     switch page.content {
+    case .filled(0) where written[word] & bit == 0: return
     case .filled(let byte): bytes = [UInt8](repeating: byte, count: RAMPage.byteCount)
     case .bytes(let content): bytes = content
     }
