@@ -34,6 +34,8 @@ kill_server() {
 start_guest() {
   rm -f "$keys"
   mkfifo "$keys"
+  # Emptied here and not by the guest's process, before which the caller may look for a line that the last guest said.
+  : >"$console"
   setsid setpriv --pdeathsig KILL "$@" <>"$keys" >"$console" 2>&1 &
   guest=$!
   groups+=("$guest")
