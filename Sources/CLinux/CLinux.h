@@ -28,6 +28,9 @@ int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *_Nonnull ac
 int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *_Nonnull actions, int first);
 ssize_t preadv2(int descriptor, const struct iovec *_Nonnull vectors, int count, off_t offset, int flags);
 int pthread_setname_np(pthread_t thread, const char *_Nonnull name);
+ssize_t splice(
+  int source, off_t *_Nullable sourceOffset, int target, off_t *_Nullable targetOffset, size_t length, unsigned int flags);
+ssize_t vmsplice(int pipe, const struct iovec *_Nonnull vectors, size_t count, unsigned int flags);
 int sched_getaffinity(pid_t process, size_t size, cpu_set_t *_Nonnull processors);
 
 struct mmsghdr {
@@ -66,6 +69,8 @@ enum {
   CLINUX_MADV_DONTNEED_LOCKED = 24,
   CLINUX_MLOCK_ONFAULT = 0x1,
   CLINUX_RWF_NOWAIT = 0x8,
+  CLINUX_F_SETPIPE_SZ = 1031,
+  CLINUX_SPLICE_F_NONBLOCK = 0x2,
   CLINUX_SEEK_DATA = 3,
   CLINUX_SEEK_HOLE = 4,
 };

@@ -3,13 +3,14 @@ import Synchronization
 
 /// Sending memory that the kernel reads later.
 extension ByteStream {
-  /// Lets `sendInPlace` send without a copy. `EOPNOTSUPP` is thrown for what is not TCP.
+  /// Lets `sendInPlace` send without a copy. `EOPNOTSUPP` is thrown for what is neither TCP nor a unix socket. Calls on a unix
+  /// socket no longer wait, which everybody notices who shares its open file.
   public func startZeroCopy() throws(LinuxError) {
     try output.withLock { (end) throws(LinuxError) in
       guard end?.isSocket == true, let number = end?.descriptor.rawValue else {
         throw LinuxError(call: "setsockopt(SO_ZEROCOPY)", number: EOPNOTSUPP)
       }
-      try ledger.start(number)
+      if passesDescriptors { try end?.startPagePipe() } else { try ledger.start(number) }
     }
   }
 
@@ -18,7 +19,6 @@ extension ByteStream {
   ///
   /// Otherwise, and without `startZeroCopy` in all, like `send`.
   public func sendInPlace(_ vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) {
-    guard ledger.isUsed else { return try send(vectors, within: limit) }
     try output.withLock { (end) throws(LinuxError) in
       guard let sent = try end?.sendInPlace(vectors, ledger, until: Deadline(after: limit), unless: cancellation),
         sent == vectors.totalByteCount
@@ -30,9 +30,10 @@ extension ByteStream {
   /// - Parameter limit: `ETIMEDOUT` is thrown when the peer has taken nothing of it for so long. Then, and after any other
   ///   error, the kernel may still read it as long as the socket is open.
   public func awaitZeroCopies(within limit: Duration) throws(LinuxError) {
-    guard ledger.isUsed else { return }
     try output.withLock { (end) throws(LinuxError) in
       guard let number = end?.descriptor.rawValue else { return }
+      if end?.hasPagePipe == true { return try awaitReading(of: number, within: limit) }
+      guard ledger.isUsed else { return }
       var (deadline, left) = (Deadline(after: limit), ledger.inFlightCount)
       while true {
         ledger.settle(number)
@@ -47,6 +48,21 @@ extension ByteStream {
         guard ledger.settle(number) || ledger.inFlightCount < count else {
           throw LinuxError(call: "recvmsg(MSG_ERRQUEUE)", number: ECONNRESET)
         }
+      }
+    }
+  }
+
+  /// Waits until the peer has read all. Nobody tells when that is.
+  private func awaitReading(of number: Int32, within limit: Duration) throws(LinuxError) {
+    var (deadline, left) = (Deadline(after: limit), Int32.max)
+    while true {
+      let count = try PagePipe.unreadByteCount(of: number)
+      if count == 0 { return }
+      if count < left { (deadline, left) = (Deadline(after: limit), count) }
+      guard !deadline.hasPassed else { throw LinuxError(call: "ioctl(SIOCOUTQ)", number: ETIMEDOUT) }
+      let isOver = try wait(for: 0, on: number, until: Deadline(after: .milliseconds(1)), unless: cancellation)
+      if isOver, try PagePipe.unreadByteCount(of: number) > 0 {
+        throw LinuxError(call: "ioctl(SIOCOUTQ)", number: ECONNRESET)
       }
     }
   }

@@ -164,6 +164,9 @@ extension ByteStream {
     let descriptor: FileDescriptor
     /// A socket is asked call by call not to wait and to raise no signal.
     let isSocket: Bool
+    /// How a unix socket sends in place.
+    private var pagePipe: PagePipe?
+    var hasPagePipe: Bool { pagePipe != nil }
 
     init(descriptor: consuming FileDescriptor, isSocket: Bool) {
       self.descriptor = descriptor
@@ -175,6 +178,10 @@ extension ByteStream {
       let isSocket = try descriptor.status.kind == .socket
       if !isSocket { try descriptor.setBlocking(false) }
       return End(descriptor: descriptor, isSocket: isSocket)
+    }
+
+    mutating func startPagePipe() throws(LinuxError) {
+      if pagePipe == nil { pagePipe = try PagePipe(into: descriptor) }
     }
 
     func shutDown() {
@@ -201,11 +208,13 @@ extension ByteStream {
       }
     }
 
-    /// Without a copy, but for what the kernel has no room to note.
-    func sendInPlace(
+    /// Without a copy, where that has been started, but for what the kernel has no room to note.
+    mutating func sendInPlace(
       _ vectors: borrowing IOVectors, _ ledger: ZeroCopyLedger, until deadline: Deadline,
       unless cancellation: Cancellation?
     ) throws(LinuxError) -> Int {
+      if hasPagePipe { return try sendThroughPipe(vectors, ledger, until: deadline, unless: cancellation) }
+      guard ledger.isUsed else { return try send(vectors, [], ledger, until: deadline, unless: cancellation) }
       let number = descriptor.rawValue
       return try transfer(
         "sendmsg", byteCount: vectors.totalByteCount, descriptor: number, events: POLLOUT, until: deadline,
@@ -218,6 +227,25 @@ extension ByteStream {
           let copied = unsafe SocketMessage.send(elements, count, descriptors: [], on: number)
           if copied > 0 { ledger.noteRefusal(copied) }
           return copied
+        }
+      }
+    }
+
+    private mutating func sendThroughPipe(
+      _ vectors: borrowing IOVectors, _ ledger: ZeroCopyLedger, until deadline: Deadline,
+      unless cancellation: Cancellation?
+    ) throws(LinuxError) -> Int {
+      let number = descriptor.rawValue
+      return try withoutBrokenPipeSignal { () throws(LinuxError) in
+        try transfer(
+          "splice", byteCount: vectors.totalByteCount, descriptor: number, events: POLLOUT, until: deadline,
+          unless: cancellation
+        ) { (done) in
+          let sent = unsafe vectors.withElements(from: done) { (elements, count) in
+            unsafe pagePipe?.send(elements, count, into: number) ?? 0
+          }
+          if sent > 0 { ledger.noteUncopied(sent) }
+          return sent
         }
       }
     }

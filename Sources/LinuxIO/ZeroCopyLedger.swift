@@ -49,6 +49,11 @@ final class ZeroCopyLedger: Sendable {
     return sent
   }
 
+  /// These bytes went in a way that nothing more is told of.
+  func noteUncopied(_ byteCount: Int) {
+    state.withLock { $0.report.uncopiedByteCount += UInt64(byteCount) }
+  }
+
   /// The kernel had no room to note one more call, so these bytes were copied.
   func noteRefusal(_ byteCount: Int) {
     state.withLock { $0.report.refusedByteCount += UInt64(byteCount) }

@@ -63,7 +63,7 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
   /// - Throws: the guest may run on here unless the error's `sourceMayRun` is false.
   public consuming func move(
     _ memory: GuestMemory, state: [UInt8], notes: [GuestDescription.Note] = [], pausedAt: UInt64? = nil,
-    verifies: Bool = true, zeroCopy: ZeroCopy = .never
+    verifies: Bool = true, zeroCopy: ZeroCopy = .ifItHelps
   ) throws(MigrationError) -> MigrationReport {
     let start = MonotonicClock.now
     do {

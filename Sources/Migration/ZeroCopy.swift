@@ -2,16 +2,18 @@ import GuestRAM
 import LinuxIO
 import Synchronization
 
-/// Whether page data goes to the network straight from the guest's memory (`MSG_ZEROCOPY`), or is copied into the socket.
+/// Whether page data goes straight from the guest's memory to the network (`MSG_ZEROCOPY`), or to the peer on this machine
+/// (`splice`), or is copied into the socket.
 ///
 /// It is only done while the guest stands still: the kernel reads a page when its packet goes, and once more when that got
-/// lost, and the page's digest has gone ahead. What a guest that runs writes in between would be damage.
+/// lost, or when the peer asks for it, and the page's digest has gone ahead. What a guest that runs writes in between would
+/// be damage.
 public enum ZeroCopy: CaseIterable, Sendable {
   /// Data is copied.
   case never
   /// Data is not copied where the connection can do that, until the kernel has been seen to copy it all the same.
   case ifItHelps
-  /// Data is not copied, and a connection that cannot do that is refused: all but TCP.
+  /// Data is not copied, and a connection that cannot do that is refused: all but TCP and unix sockets.
   case always
 }
 
@@ -25,7 +27,7 @@ extension FrameSender where Link: ~Copyable {
       zeroCopy = policy
     } catch {
       guard policy == .ifItHelps else {
-        throw .zeroCopyUnavailable(error.isUnsupported ? "only TCP connections can" : error.description)
+        throw .zeroCopyUnavailable(error.isUnsupported ? "only sockets can" : error.description)
       }
     }
   }

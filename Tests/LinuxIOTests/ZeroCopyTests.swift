@@ -7,8 +7,16 @@ import Testing
   private static let moment = Duration.milliseconds(20)
   private static let byteCount = 256 << 10
 
-  /// A connection over TCP, whose first end sends in place.
-  private func connect() throws -> (sender: ByteStream, receiver: ByteStream) {
+  enum Kind: CaseIterable { case tcp, local }
+
+  /// A connection whose first end sends in place.
+  private func connect(_ kind: Kind = .tcp) throws -> (sender: ByteStream, receiver: ByteStream) {
+    if kind == .local {
+      let pair = try Socket.pair(.stream)
+      let sender = try ByteStream(Socket(owning: pair.first.descriptor.duplicate()))
+      try sender.startZeroCopy()
+      return (sender, try ByteStream(Socket(owning: pair.second.descriptor.duplicate())))
+    }
     let loopback = try SocketAddress.internet(host: "127.0.0.1", port: 0)[0]
     var listener = try Socket(.stream, for: loopback)
     try listener.bind(to: loopback)
@@ -23,12 +31,12 @@ import Testing
 
   /// Memory of this byte, lent for calls that send it.
   private func withMemory(
-    _ byte: UInt8, _ body: (borrowing IOVectors) throws(LinuxError) -> Void
+    _ byte: UInt8, _ byteCount: Int = Self.byteCount, _ body: (borrowing IOVectors) throws(LinuxError) -> Void
   ) throws(LinuxError) {
-    let mapping = try Mapping(anonymous: Self.byteCount)
+    let mapping = try Mapping(anonymous: byteCount)
     var vectors = IOVectors(capacity: 1)
-    unsafe memset(mapping.base, Int32(byte), Self.byteCount)
-    _ = unsafe vectors.append(mapping.base, byteCount: Self.byteCount)
+    unsafe memset(mapping.base, Int32(byte), byteCount)
+    _ = unsafe vectors.append(mapping.base, byteCount: byteCount)
     try body(vectors)
     withExtendedLifetime(mapping) {}
   }
@@ -37,25 +45,62 @@ import Testing
     report.uncopiedByteCount + report.copiedByteCount + report.refusedByteCount
   }
 
-  @Test("only TCP can: a unix socket and a pipe are refused, and send all the same")
+  @Test("only sockets can: a pipe is refused, and takes bytes all the same")
   func refused() throws {
-    let pair = try Socket.pair(.stream)
-    let local = try ByteStream(Socket(owning: pair.first.descriptor.duplicate()))
-    let unsupported = LinuxError(call: "setsockopt(SO_ZEROCOPY)", number: EOPNOTSUPP)
-    #expect(throws: unsupported) { try local.startZeroCopy() }
     let pipe = try FileDescriptor.pipe()
     let writing = try ByteStream(input: nil, output: pipe.writing)
+    let reading = try ByteStream(input: pipe.reading, output: nil)
+    let unsupported = LinuxError(call: "setsockopt(SO_ZEROCOPY)", number: EOPNOTSUPP)
     #expect(throws: unsupported) { try writing.startZeroCopy() }
-    let peer = try ByteStream(Socket(owning: pair.second.descriptor.duplicate()))
-    try local.send([1, 2], within: Self.patience)
-    try local.awaitZeroCopies(within: Self.patience)
-    #expect(try peer.receive(exactly: 2, within: Self.patience) == [1, 2])
-    #expect(local.zeroCopies == ZeroCopyReport())
+    try withMemory(7, 2) { (vectors) throws(LinuxError) in try writing.sendInPlace(vectors, within: Self.patience) }
+    try writing.awaitZeroCopies(within: Self.patience)
+    #expect(try reading.receive(exactly: 2, within: Self.patience) == [7, 7])
+    #expect(writing.zeroCopies == ZeroCopyReport())
   }
 
-  @Test("memory is the kernel's until the peer has it, and every byte is accounted for")
-  func waits() throws {
-    let (sender, receiver) = try connect()
+  @Test("a unix socket has its peer read the memory itself, which shows what is written before it does")
+  func local() throws {
+    let (sender, receiver) = try connect(.local)
+    let mapping = try Mapping(anonymous: 4096)
+    var vectors = IOVectors(capacity: 1)
+    _ = unsafe vectors.append(mapping.base, byteCount: 4096)
+    unsafe memset(mapping.base, 1, 4096)
+    try sender.sendInPlace(vectors, within: Self.patience)
+    unsafe memset(mapping.base, 2, 4096)
+    #expect(try receiver.receive(exactly: 4096, within: Self.patience)?.allSatisfy { $0 == 2 } == true)
+    try sender.awaitZeroCopies(within: Self.patience)
+    #expect(sender.zeroCopies.uncopiedByteCount == 4096)
+  }
+
+  @Test("a unix socket takes more than it holds, in order, as its peer reads it, and waits for nobody without end")
+  func manyPieces() throws {
+    let (sender, receiver) = try connect(.local)
+    let mapping = try Mapping(anonymous: 8 << 20)
+    for page in 0..<2048 { unsafe memset(mapping.base + page * 4096, Int32(page % 251), 4096) }
+    var vectors = IOVectors(capacity: 600)
+    // No piece begins where a page does.
+    for piece in 0..<600 { _ = unsafe vectors.append(mapping.base + 100 + piece * 13_000, byteCount: 12_345) }
+    let error = #expect(throws: LinuxError.self) { try sender.sendInPlace(vectors, within: Self.moment) }
+    #expect(error?.isTimeOut == true)
+    let (second, other) = try connect(.local)
+    let received = try Handover<[UInt8]?>()
+    let byteCount = vectors.totalByteCount
+    let thread = try Thread(name: "peer") {
+      received.put(try? other.receive(exactly: byteCount, within: Self.patience))
+    }
+    try second.sendInPlace(vectors, within: Self.patience)
+    thread.join()
+    var expected: [UInt8] = []
+    for piece in 0..<600 {
+      for offset in 0..<12_345 { expected.append(UInt8((100 + piece * 13_000 + offset) / 4096 % 251)) }
+    }
+    #expect(received.wait() == expected)
+    withExtendedLifetime((mapping, receiver)) {}
+  }
+
+  @Test("memory is the kernel's until the peer has it, and every byte is accounted for", arguments: Kind.allCases)
+  func waits(kind: Kind) throws {
+    let (sender, receiver) = try connect(kind)
     try withMemory(0xA5) { (vectors) throws(LinuxError) in
       try sender.sendInPlace(vectors, within: Self.patience)
       let error = #expect(throws: LinuxError.self) { try sender.awaitZeroCopies(within: Self.moment) }
@@ -85,9 +130,9 @@ import Testing
     #expect(total(sender.zeroCopies) == 4 * UInt64(Self.byteCount))
   }
 
-  @Test("a peer that goes in the middle leaves nobody waiting")
-  func peerGone() throws {
-    var (sender, receiver) = try connect() as (ByteStream, ByteStream?)
+  @Test("a peer that goes in the middle leaves nobody waiting", arguments: Kind.allCases)
+  func peerGone(kind: Kind) throws {
+    var (sender, receiver) = try connect(kind) as (ByteStream, ByteStream?)
     try withMemory(1) { (vectors) throws(LinuxError) in
       try sender.sendInPlace(vectors, within: Self.patience)
       _ = try receiver?.receive(exactly: 1000, within: Self.patience)

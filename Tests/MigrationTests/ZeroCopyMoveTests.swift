@@ -79,15 +79,31 @@ import Testing
   }
 
   @Test(
+    "over unix sockets nothing is copied, whether it may or must not be", arguments: [ZeroCopy.ifItHelps, .always],
+    [1, 3])
+  func local(policy: ZeroCopy, connectionCount: Int) throws {
+    let scratch = try ScratchDirectory()
+    let guest = try WideGuest()
+    let links = try (0..<connectionCount).map { (_) in try LinkKind.unix.connect(in: scratch.path) }
+    let moved = try move(over: links) { (source) throws(MigrationError) in
+      try source.move(guest.memory, state: guest.state, zeroCopy: policy)
+    }
+    let report = try moved.source.get()
+    #expect(report.isVerified)
+    #expect(report.zeroCopies.uncopiedByteCount == report.dataPageCount * pageByteCount)
+    #expect(try WideGuest.digests(moved.destination.get().guest.memory) == WideGuest.digests(guest.memory))
+  }
+
+  @Test(
     "a connection that cannot is refused by a source that must, before anything goes, and used by one that need not")
-  func unix() throws {
+  func pipes() throws {
     let scratch = try ScratchDirectory()
     let guest = try SampleGuest()
-    func link() throws -> [LinkPair] { [try LinkKind.unix.connect(in: scratch.path)] }
+    func link() throws -> [LinkPair] { [try LinkKind.pipes.connect(in: scratch.path)] }
     let refused = try move(over: link()) { (source) throws(MigrationError) in
       try source.move(guest.memory, state: guest.state, zeroCopy: .always)
     }
-    let error = MigrationError.zeroCopyUnavailable("only TCP connections can")
+    let error = MigrationError.zeroCopyUnavailable("only sockets can")
     #expect(refused.source.error == error && error.sourceMayRun)
     #expect(refused.destination.error != nil)
     let moved = try move(over: link()) { (source) throws(MigrationError) in

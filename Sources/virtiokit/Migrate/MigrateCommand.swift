@@ -48,7 +48,7 @@ struct MigrateCommand: Command {
   var pausesFirst = false
   var verifies = false
   var quits = false
-  var zeroCopyChoice = ZeroCopyChoice.never
+  var zeroCopyChoice: ZeroCopyChoice?
   var pins = false
   var report: String?
   var asJSON = false
@@ -74,7 +74,7 @@ struct MigrateCommand: Command {
     options.flag("pause-first", &pausesFirst, "stop the guest first, and move it as it stands")
     options.flag("verify", &verifies, "compare the memory on both sides, page by page, while the guest stands still")
     options.value(
-      "zero-copy", &zeroCopyChoice, "send what the guest stands still for without a copy, which only TCP can")
+      "zero-copy", &zeroCopyChoice, "send what the guest stands still for without a copy, which only sockets can")
     options.flag("pin", &pins, "keep the guest's memory out of swap while it is moved; both sides can be told")
     options.flag("quit", &quits, "end the QEMU that the guest has left")
     options.value("report", &report, "write a page with plots, which opens without a network", placeholder: "FILE")
@@ -112,7 +112,7 @@ struct MigrateCommand: Command {
       ("--to", to != nil), ("--forecast", forecasts), ("--balloon", balloon != nil), ("--bandwidth", bandwidth != nil),
       ("--slow-down", slowsDown), ("--stop-anyway", stopsAnyway), ("--compress", compresses),
       ("--pause-first", pausesFirst), ("--verify", verifies), ("--quit", quits), ("--report", report != nil),
-      ("--switchover-bandwidth", switchoverBandwidth != nil), ("--ask", asks), ("--zero-copy", zeroCopy != .never),
+      ("--switchover-bandwidth", switchoverBandwidth != nil), ("--ask", asks), ("--zero-copy", zeroCopyChoice != nil),
     ]
     guard let other = others.first(where: \.1)?.0 else { return }
     throw .rejected(
@@ -152,7 +152,7 @@ struct MigrateCommand: Command {
     try GuestGiver(self, machine, cancellation).run(to: Self.address(to, of: "--to"))
   }
 
-  /// `ZeroCopy`, as it is written.
+  /// `ZeroCopy`, as it is written; unless something is, a guest that stands still from the first page on takes what helps.
   enum ZeroCopyChoice: String, CaseIterable, OptionValue {
     case never
     case ifItHelps = "if-it-helps"
@@ -161,6 +161,7 @@ struct MigrateCommand: Command {
 
   var zeroCopy: ZeroCopy {
     switch zeroCopyChoice {
+    case nil: pausesFirst ? .ifItHelps : .never
     case .never: .never
     case .ifItHelps: .ifItHelps
     case .always: .always
