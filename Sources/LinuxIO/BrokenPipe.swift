@@ -20,7 +20,8 @@ func withoutBrokenPipeSignal<Result>(
     return try body()
   } catch {
     var now = timespec()
-    if error.number == EPIPE { unsafe sigtimedwait(&brokenPipe, nil, &now) }
+    // Whatever the error: an earlier part of the body may have met the broken pipe.
+    unsafe sigtimedwait(&brokenPipe, nil, &now)
     throw error
   }
 }

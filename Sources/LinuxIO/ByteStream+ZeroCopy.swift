@@ -3,8 +3,8 @@ import Synchronization
 
 /// Sending memory that the kernel reads later.
 extension ByteStream {
-  /// Lets `sendInPlace` send without a copy. `EOPNOTSUPP` is thrown for what is neither TCP nor a unix socket. Calls on a unix
-  /// socket no longer wait, which everybody notices who shares its open file.
+  /// Lets `sendInPlace` send without a copy. `EOPNOTSUPP` is thrown for what is not one socket of TCP, or a unix socket. Calls on
+  /// a unix socket no longer wait, which everybody notices who shares its open file.
   public func startZeroCopy() throws(LinuxError) {
     try output.withLock { (end) throws(LinuxError) in
       guard end?.isSocket == true, let number = end?.descriptor.rawValue else {
@@ -26,7 +26,8 @@ extension ByteStream {
     }
   }
 
-  /// Waits until the kernel reads nothing any more of what was sent in place.
+  /// Waits until the kernel reads nothing any more of what was sent in place. A peer over a unix socket that has passed pages
+  /// on in the same way may have them for longer.
   /// - Parameter limit: `ETIMEDOUT` is thrown when the peer has taken nothing of it for so long. Then, and after any other
   ///   error, the kernel may still read it as long as the socket is open.
   public func awaitZeroCopies(within limit: Duration) throws(LinuxError) {

@@ -15,7 +15,8 @@ public final class ByteStream: Sendable {
   /// Whether descriptors can go with bytes, both ways: that takes a UNIX socket.
   public let passesDescriptors: Bool
 
-  /// Takes over a stream socket that is connected already. It is not changed, only asked call by call not to wait.
+  /// Takes over a stream socket that is connected already. It is not changed, only asked call by call not to wait, unless
+  /// `startZeroCopy` is called.
   public init(_ socket: consuming Socket, unless cancellation: Cancellation? = nil) throws(LinuxError) {
     passesDescriptors = socket.isLocal
     output = Mutex(End(descriptor: try socket.descriptor.duplicate(), isSocket: true))
@@ -162,7 +163,7 @@ extension ByteStream {
   /// Where bytes come from or go to.
   struct End: ~Copyable, Sendable {
     let descriptor: FileDescriptor
-    /// A socket is asked call by call not to wait and to raise no signal.
+    /// A socket is asked call by call not to wait and to raise no signal, other than by its page pipe.
     let isSocket: Bool
     /// How a unix socket sends in place.
     private var pagePipe: PagePipe?

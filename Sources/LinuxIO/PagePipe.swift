@@ -11,12 +11,18 @@ struct PagePipe: ~Copyable, Sendable {
   /// The bytes in the pipe.
   private var heldByteCount = 0
 
-  /// From now on nobody's calls on the socket wait: this kind of call cannot be told by itself not to.
+  /// From now on nobody's calls on the socket wait: this kind of call cannot be told by itself not to. Where the process may
+  /// not make it at all, as in some sandboxes, that is thrown, and the socket is as it was.
   init(into socket: borrowing FileDescriptor) throws(LinuxError) {
-    try socket.setBlocking(false)
-    pipe = try FileDescriptor.pipe()
+    let pipe = try FileDescriptor.pipe()
+    let (reading, writing, number) = (pipe.reading.rawValue, pipe.writing.rawValue, socket.rawValue)
+    var nothing = unsafe iovec()
+    _ = try retrying("vmsplice") { unsafe vmsplice(writing, &nothing, 0, 0) }
+    _ = try retrying("splice") { splice(reading, nil, number, nil, 0, 0) }
     // A smaller one serves as well, with more calls.
-    _ = fcntl(pipe.writing.rawValue, Int32(CLINUX_F_SETPIPE_SZ), Self.wantedByteCount)
+    _ = fcntl(writing, Int32(CLINUX_F_SETPIPE_SZ), Self.wantedByteCount)
+    try socket.setBlocking(false)
+    self.pipe = pipe
   }
 
   /// Sends some of the bytes; all that were not taken come again in the next call. A peer that is gone raises a signal.

@@ -43,7 +43,7 @@ public final class MigrationLink: Channel {
     try sending { () throws(LinuxError) in try stream.send(vectors, within: limit) }
   }
 
-  /// Only over TCP.
+  /// Only over one socket, of TCP or a unix socket.
   public func startZeroCopy() throws(LinuxError) { try stream.startZeroCopy() }
 
   public func sendInPlace(_ vectors: borrowing IOVectors, within limit: Duration) throws(LinuxError) {

@@ -42,7 +42,8 @@ public struct MigrationPolicy: Equatable, Sendable {
   /// Whether the guest's memory is pinned while it is moved, so that nothing has to be read from swap twice. Memory that
   /// was pinned before stays so.
   public var pinsMemory: Bool
-  /// Whether the last pages, for which the guest stands still, go without a copy. What is compressed is made anew.
+  /// Whether the last pages, for which the guest stands still, go without a copy: they are few, so by default they do not.
+  /// What is compressed is made anew.
   public var zeroCopy: ZeroCopy
 
   public init(

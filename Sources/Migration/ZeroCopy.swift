@@ -27,7 +27,7 @@ extension FrameSender where Link: ~Copyable {
       zeroCopy = policy
     } catch {
       guard policy == .ifItHelps else {
-        throw .zeroCopyUnavailable(error.isUnsupported ? "only sockets can" : error.description)
+        throw .zeroCopyUnavailable(error.isUnsupported ? "only TCP and unix sockets can" : error.description)
       }
     }
   }

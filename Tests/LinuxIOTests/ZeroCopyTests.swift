@@ -13,6 +13,7 @@ import Testing
   private func connect(_ kind: Kind = .tcp) throws -> (sender: ByteStream, receiver: ByteStream) {
     if kind == .local {
       let pair = try Socket.pair(.stream)
+      pair.first.buffer(1 << 20)
       let sender = try ByteStream(Socket(owning: pair.first.descriptor.duplicate()))
       try sender.startZeroCopy()
       return (sender, try ByteStream(Socket(owning: pair.second.descriptor.duplicate())))
@@ -142,6 +143,20 @@ import Testing
       } catch {
         #expect(error.isPeerGone)
       }
+    }
+    _ = sender
+  }
+
+  @Test("a peer that is gone before is an error, and no signal that ends the process", arguments: Kind.allCases)
+  func goneBefore(kind: Kind) throws {
+    var (sender, receiver) = try connect(kind) as (ByteStream, ByteStream?)
+    receiver?.shutDown()
+    receiver = nil
+    try withMemory(1) { (vectors) throws(LinuxError) in
+      let error = #expect(throws: LinuxError.self) {
+        for _ in 0..<100 { try sender.sendInPlace(vectors, within: Self.patience) }
+      }
+      #expect(error?.isPeerGone == true)
     }
     _ = sender
   }

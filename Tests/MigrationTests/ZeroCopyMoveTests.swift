@@ -103,7 +103,7 @@ import Testing
     let refused = try move(over: link()) { (source) throws(MigrationError) in
       try source.move(guest.memory, state: guest.state, zeroCopy: .always)
     }
-    let error = MigrationError.zeroCopyUnavailable("only sockets can")
+    let error = MigrationError.zeroCopyUnavailable("only TCP and unix sockets can")
     #expect(refused.source.error == error && error.sourceMayRun)
     #expect(refused.destination.error != nil)
     let moved = try move(over: link()) { (source) throws(MigrationError) in

@@ -74,7 +74,7 @@ struct MigrateCommand: Command {
     options.flag("pause-first", &pausesFirst, "stop the guest first, and move it as it stands")
     options.flag("verify", &verifies, "compare the memory on both sides, page by page, while the guest stands still")
     options.value(
-      "zero-copy", &zeroCopyChoice, "send what the guest stands still for without a copy, which only sockets can")
+      "zero-copy", &zeroCopyChoice, "send what the guest stands still for without a copy, as TCP and unix sockets can")
     options.flag("pin", &pins, "keep the guest's memory out of swap while it is moved; both sides can be told")
     options.flag("quit", &quits, "end the QEMU that the guest has left")
     options.value("report", &report, "write a page with plots, which opens without a network", placeholder: "FILE")
