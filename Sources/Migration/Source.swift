@@ -58,8 +58,8 @@ public struct Source<Link: Channel & ~Copyable>: ~Copyable {
   ///   - notes: what the destination has to agree to before the first page is sent.
   ///   - pausedAt: when the guest was paused, by `MonotonicClock`; now, when nil.
   ///   - verifies: whether the destination's memory is compared with this one before the guest is given away.
-  ///   - zeroCopy: whether pages go without a copy. The kernel has done with them when this returns; after an error it may
-  ///     still read them for a connection that has failed, which changes nothing.
+  ///   - zeroCopy: whether pages go without a copy; unless told otherwise, where that helps. The kernel has done with them
+  ///     when this returns; after an error it may still read them for a connection that has failed, which changes nothing.
   /// - Throws: the guest may run on here unless the error's `sourceMayRun` is false.
   public consuming func move(
     _ memory: GuestMemory, state: [UInt8], notes: [GuestDescription.Note] = [], pausedAt: UInt64? = nil,
