@@ -18,6 +18,12 @@ extension FileDescriptor {
     _ = try retrying("fallocate") { fallocate(number, mode, offset, byteCount) }
   }
 
+  /// Gives a range memory or disk space; what it holds stays. The file does not get longer.
+  public func allocate(at offset: Int, byteCount: Int) throws(LinuxError) {
+    let number = rawValue
+    _ = try retrying("fallocate") { fallocate(number, Int32(CLINUX_FALLOC_FL_KEEP_SIZE), offset, byteCount) }
+  }
+
   /// Makes a range read as zeros and keeps the space that it takes, without writing it where the medium can do so.
   /// `EOPNOTSUPP` is thrown where it cannot.
   public func zeroRange(at offset: Int, byteCount: Int) throws(LinuxError) {

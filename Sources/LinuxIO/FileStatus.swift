@@ -22,6 +22,8 @@ public struct FileStatus: Equatable, Sendable {
   public let allocatedByteCount: Int
   /// The unit in which the file's memory is mapped and given back, in bytes.
   public let pageByteCount: Int
+  /// Whether the user that this process acts for owns the file, so that the kernel tells all about it.
+  public let isOwn: Bool
   /// Whether the file lives in huge pages.
   public let isHugePages: Bool
   /// Whether the file lives in memory, so that reading and writing it never wait for a disk.
@@ -43,7 +45,8 @@ extension FileDescriptor {
         kind: FileStatus.Kind(mode: file.st_mode),
         identity: FileStatus.Identity(device: UInt64(file.st_dev), number: UInt64(file.st_ino)),
         byteCount: file.st_size, allocatedByteCount: file.st_blocks * 512,
-        pageByteCount: isHugePages ? system.f_bsize : sysconf(Int32(_SC_PAGESIZE)), isHugePages: isHugePages,
+        pageByteCount: isHugePages ? system.f_bsize : sysconf(Int32(_SC_PAGESIZE)),
+        isOwn: file.st_uid == geteuid(), isHugePages: isHugePages,
         isInMemory: isHugePages || magic == UInt64(CLINUX_TMPFS_MAGIC))
     }
   }

@@ -6,6 +6,8 @@ import Synchronization
   // SAFETY: points at `byteCount` mapped bytes until deinit unmaps them; whoever stores it keeps this object too.
   /// The first mapped byte.
   @unsafe public nonisolated(unsafe) let base: UnsafeMutableRawPointer
+  /// What the kernel maps at once where it can.
+  public static let hugePageByteCount = 2 << 20
   /// The length in bytes, as asked for.
   public let byteCount: Int
   /// Where in its file the mapping starts, in bytes; 0 for one without.
@@ -48,9 +50,27 @@ import Synchronization
     _ byteCount: Int, protection: Int32, flags: Int32, file: Int32, fileOffset: Int
   ) throws(LinuxError) -> UnsafeMutableRawPointer {
     guard byteCount > 0 else { throw LinuxError(call: "mmap", number: EINVAL) }
-    let address = unsafe mmap(nil, byteCount, protection, flags, file, fileOffset)
+    let wish = unsafe placeForHugePages(byteCount, fileOffset: fileOffset)
+    let address = unsafe mmap(wish, byteCount, protection, flags, file, fileOffset)
     guard let address = unsafe address, unsafe address != MAP_FAILED else { throw LinuxError(call: "mmap") }
     return unsafe address
+  }
+
+  /// Whether the pages of its file lie at such addresses that the kernel can map them huge.
+  public var isPlacedForHugePages: Bool {
+    unsafe (Int(bitPattern: base) - fileOffset) & (Self.hugePageByteCount - 1) == 0
+  }
+
+  /// Where a mapping could have the pages of its file at such addresses that the kernel can map them huge; it is free to
+  /// choose others.
+  private static func placeForHugePages(_ byteCount: Int, fileOffset: Int) -> UnsafeMutableRawPointer? {
+    let huge = hugePageByteCount
+    let (room, overflow) = byteCount.addingReportingOverflow(huge)
+    guard byteCount >= huge, !overflow else { return nil }
+    let found = unsafe mmap(nil, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    guard let found = unsafe found, unsafe found != MAP_FAILED else { return nil }
+    unsafe munmap(found, room)
+    return unsafe found + ((fileOffset - Int(bitPattern: found)) & (huge - 1))
   }
 
   /// Has a function called after each discard through this object, with the bytes that may have gone; nil for nobody.

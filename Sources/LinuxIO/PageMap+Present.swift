@@ -19,6 +19,7 @@ extension PageMap {
     let last = (end + Self.pageByteCount - 1) / Self.pageByteCount
     while page < last {
       let count = try read(&entries, of: mapping, page..<last)
+      if !hasSwap { try tellMovedPages(&entries, count, of: mapping, from: page) }
       for index in 0..<count {
         let isPresent = Self.isPresent(entries[index], swap: hasSwap)
         if isPresent, first == nil { first = (page + index) * Self.pageByteCount }
@@ -57,10 +58,24 @@ extension PageMap {
     return byteCount / 8
   }
 
+  /// Has the entries of pages say present that the kernel is moving from one place in memory to another.
+  private func tellMovedPages(
+    _ entries: inout [UInt64], _ count: Int, of mapping: Mapping, from page: Int
+  ) throws(LinuxError) {
+    guard entries[..<count].contains(where: Self.mayBeMoved) else { return }
+    // After the entries: a page that has arrived by now is there too.
+    let pages = try mapping.pagesInMemory(page * Self.pageByteCount..<(page + count) * Self.pageByteCount)
+    for index in 0..<count where pages[index] & 1 == 1 && Self.mayBeMoved(entries[index]) { entries[index] |= 1 << 63 }
+  }
+
+  /// Whether an entry says protected (bit 57) and in swap (62), which it does on a machine without swap of a page that is
+  /// not there, and, while the kernel moves it, of one that is.
+  static func mayBeMoved(_ entry: UInt64) -> Bool { entry >> 62 == 1 && entry >> 57 & 1 == 1 }
+
   /// Bits 63 and 62 of a page map's entry: the page is in memory, or in swap. The latter is also said of a page that is not
-  /// there and protected (bit 57); a machine without swap can tell the difference.
-  private static func isPresent(_ entry: UInt64, swap hasSwap: Bool) -> Bool {
-    entry >> 63 != 0 || entry >> 62 & 1 != 0 && (hasSwap || entry >> 57 & 1 == 0)
+  /// there and protected; a machine without swap can tell the difference.
+  static func isPresent(_ entry: UInt64, swap hasSwap: Bool) -> Bool {
+    entry >> 63 != 0 || entry >> 62 & 1 != 0 && (hasSwap || !mayBeMoved(entry))
   }
 
   private static var hasSwap: Bool {

@@ -1,6 +1,7 @@
-import LinuxIO
 import Synchronization
 import Testing
+
+@testable import LinuxIO
 
 @Suite(
   "LinuxIO: page faults", .serialized,
@@ -130,6 +131,32 @@ struct PageMapTests {
       #expect(try map.written(in: mapping, all, protecting: true) == expected.filter { $0 != expected[2] })
       #expect(try map.written(in: mapping, all, protecting: true) == [])
     }
+  }
+
+  @Test("of protected memory of this process alone just the pages are there that were touched")
+  func present() throws {
+    let mapping = try Mapping(anonymous: 64 * Self.page)
+    let faults = try Userfaultfd([.protection, .silentWrites], isForSystemCalls: false)
+    try faults.register(mapping, at: 0, byteCount: mapping.byteCount, for: .writes)
+    for page in [3, 4, 9] { mapping.store(1, at: page * Self.page) }
+    let map = try PageMap()
+    try map.protect(mapping, 0..<mapping.byteCount)
+    let swaps = try FileDescriptor.open("/proc/swaps").readBytes(upTo: 4096)
+    // Where there is swap the kernel does not tell a protected page from one that is there.
+    let first = swaps.filter { $0 == 10 }.count > 1 ? 0..<mapping.byteCount : 3 * Self.page..<5 * Self.page
+    #expect(try map.nextPresent(in: mapping, from: 0, before: mapping.byteCount) == first)
+  }
+
+  @Test("a protected page that the kernel is moving about looks as if it were not there, so that has to be asked")
+  func moved() {
+    let (present, swap, protected) = (1 << 63, 1 << 62, 1 << 57) as (UInt64, UInt64, UInt64)
+    #expect(PageMap.mayBeMoved(swap | protected))
+    for entry in [0, present, present | protected, swap, protected] {
+      #expect(!PageMap.mayBeMoved(entry))
+    }
+    for entry in [swap | protected, 0, protected] { #expect(!PageMap.isPresent(entry, swap: false)) }
+    for entry in [swap, swap | protected | present, present] { #expect(PageMap.isPresent(entry, swap: false)) }
+    #expect(PageMap.isPresent(swap | protected, swap: true))
   }
 
   @Test("memory that nobody has registered is refused")

@@ -1,0 +1,87 @@
+import Glibc
+import LinuxIO
+import Support
+import Testing
+
+@Suite("Mapping: huge pages and what is in memory")
+struct HugePageTests {
+  private static let huge = Mapping.hugePageByteCount
+
+  @Test(
+    "a memory file is mapped where huge pages can be, wherever in the file it starts", arguments: [0, 4096, 3 << 20])
+  func place(offset: Int) throws {
+    let file = try MemoryFile.create(name: "test", byteCount: 8 * Self.huge)
+    let mapping = try Mapping(of: file, at: offset, byteCount: 2 * Self.huge)
+    #expect(mapping.isPlacedForHugePages)
+    unsafe mapping.base.storeBytes(of: 7, as: UInt8.self)
+    #expect(try file.readBytes(upTo: 1, at: offset) == [7])
+  }
+
+  @Test("a huge page holds what was there, and of the file only its own bytes have memory")
+  func make() throws {
+    let file = try MemoryFile.create(name: "test", byteCount: 4 * Self.huge)
+    let mapping = try Mapping(of: file, byteCount: 4 * Self.huge)
+    unsafe (mapping.base + Self.huge + 5000).storeBytes(of: 9, as: UInt8.self)
+    guard mapping.makeHugePage(at: Self.huge, of: file) else { return Self.warn() }
+    #expect(try file.status.allocatedByteCount == Self.huge)
+    #expect(try file.nextData(from: 0) == Self.huge)
+    #expect(try file.readBytes(upTo: 2, at: Self.huge + 5000) == [9, 0])
+    #expect(try mapping.hugeByteCount == Self.huge)
+    // A hole in it takes memory from nobody else.
+    try mapping.discard(at: Self.huge + 4096, byteCount: 8192)
+    #expect(try file.status.allocatedByteCount == Self.huge - 8192)
+    #expect(try file.readBytes(upTo: 1, at: Self.huge + 5000) == [0])
+  }
+
+  @Test("where no huge page can be had nobody's bytes are lost", arguments: [4096, huge])
+  func refused(fileOffset: Int) throws {
+    let file = try MemoryFile.create(name: "test", byteCount: 4 * Self.huge)
+    let mapping = try Mapping(of: file, at: fileOffset, byteCount: 2 * Self.huge)
+    try file.writeAll([5], at: fileOffset + 4096 + 17)
+    let isHuge = mapping.makeHugePage(at: 4096, of: file)
+    #expect(!isHuge)
+    #expect(try file.readBytes(upTo: 2, at: fileOffset + 4096 + 17) == [5, 0])
+    #expect(try file.status.allocatedByteCount == 4096)
+  }
+
+  @Test("all of a stretch is in memory once each of its pages has been touched, by whomever")
+  func inMemory() throws {
+    let file = try MemoryFile.create(name: "test", byteCount: 16 * 4096)
+    let mapping = try Mapping(of: file, byteCount: 16 * 4096)
+    #expect(try file.status.isOwn)
+    #expect(try !mapping.isInMemory(0..<4096))
+    try file.writeAll([UInt8](repeating: 1, count: 4 * 4096), at: 4096)
+    #expect(try mapping.isInMemory(4096..<5 * 4096))
+    #expect(try mapping.isInMemory(4097..<5 * 4096 - 1))
+    #expect(try !mapping.isInMemory(4095..<5 * 4096))
+    #expect(try !mapping.isInMemory(4096..<5 * 4096 + 1))
+    #expect(try mapping.isInMemory(0..<0))
+  }
+
+  static func warn() { print("SKIPPED: this kernel makes no huge pages of a memory file (Linux 6.1)") }
+}
+
+extension Mapping {
+  /// How much of it is mapped in huge pages of a file, in bytes.
+  fileprivate var hugeByteCount: Int {
+    get throws {
+      let (start, end) = unsafe (UInt(bitPattern: base), UInt(bitPattern: base) + UInt(byteCount))
+      var isInside = false
+      var sum = 0
+      for line in try Self.maps().split(separator: "\n") {
+        let words = line.split(separator: " ", omittingEmptySubsequences: true)
+        let ends = words[0].split(separator: "-").map { UInt($0, radix: 16) }
+        if ends.count == 2, let first = ends[0], let last = ends[1] { isInside = first < end && last > start }
+        if isInside, words[0] == "ShmemPmdMapped:" { sum += (Int(words[1]) ?? 0) << 10 }
+      }
+      return sum
+    }
+  }
+
+  private static func maps() throws -> String {
+    let file = try FileDescriptor.open("/proc/self/smaps")
+    var text: [UInt8] = []
+    while case let part = try file.readBytes(upTo: 1 << 16), !part.isEmpty { text += part }
+    return String(decoding: text, as: UTF8.self)
+  }
+}
