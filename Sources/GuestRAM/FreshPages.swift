@@ -12,6 +12,8 @@ public final class FreshPages: Sendable {
   private let userfaultfd: Userfaultfd
   /// How many regions from the first on the kernel fills in this way.
   private let registeredCount = Mutex(0)
+  private let hugeStretches = Monitor(HugeStretches())
+  private let decided = WakeUp()
 
   /// - Parameter memory: regions of whole pages. The result is nil where there is nothing to be gained: for memory in huge
   ///   pages, and where the kernel (before Linux 6.4) cannot do it or somebody else has the memory's page faults.
@@ -52,7 +54,70 @@ public final class FreshPages: Sendable {
     guard let region = memory.regions.first(where: { $0.range.overlap(target) == target }) else {
       throw .divided(target)
     }
-    guard registeredCount.withLock({ $0 }) > 0 else { return try other.copy(range, to: memory, at: start) }
+    var done: UInt64 = 0
+    while done < range.byteCount {
+      let address = GuestAddress(start.rawValue + done)
+      let count = min(range.byteCount - done, HugeStretches.bytes(after: address))
+      let part = GuestRange(start: GuestAddress(range.start.rawValue + done), byteCount: count)
+      if takeHugePages(for: GuestRange(start: address, byteCount: count)) || registeredCount.withLock({ $0 }) == 0 {
+        try other.copy(part, to: memory, at: address)
+      } else {
+        try storeSmall(part, of: other, region, at: address)
+      }
+      done += count
+    }
+    memory.dirtyLog?.mark(target)
+  }
+
+  // MARK: - Huge pages
+
+  /// Says that all of these pages are about to be stored: where they make up whole huge pages of a memory file they get
+  /// one, at a tenth of the cost, when the first of them is stored. No page gets memory that is not among them.
+  ///
+  /// - Parameter ranges: whole pages, rising and not overlapping.
+  public func expect(_ ranges: [GuestRange]) {
+    let memory = memory
+    hugeStretches.withLock { (stretches) in
+      stretches.want(ranges) { (stretch) in memory.regions.contains { $0.canHaveHugePage(at: stretch) } }
+    }
+  }
+
+  /// Gets the huge pages that a range needs, if it was expected.
+  /// - Returns: whether all of it lies in huge pages got by this, so that to store in place costs no more.
+  public func takeHugePages(for range: GuestRange) -> Bool {
+    HugeStretches.all(range) { takeHugePage(at: $0) }
+  }
+
+  private func takeHugePage(at start: UInt64) -> Bool {
+    guard let claim = hugeStretches.wait(on: decided, for: { $0.claim(start) }) else { return false }
+    guard claim == .wanted else { return claim == .huge }
+    let isHuge = makeHuge(GuestRange(start: GuestAddress(start), byteCount: HugeStretches.byteCount))
+    hugeStretches.withLock { $0.decide(start, isHuge: isHuge) }
+    decided.wakeAll()
+    return isHuge
+  }
+
+  private func makeHuge(_ stretch: GuestRange) -> Bool {
+    guard let region = memory.regions.first(where: { $0.canHaveHugePage(at: stretch) }), let file = region.file else {
+      return false
+    }
+    let (offset, byteCount) = (region.hostOffset(of: stretch.start), Int(stretch.byteCount))
+    do throws(LinuxError) {
+      // The kernel maps no huge page where it may have to protect small ones.
+      try userfaultfd.unregister(region.mapping, at: offset, byteCount: byteCount)
+      if region.mapping.makeHugePage(at: offset, of: file.descriptor) { return true }
+      try userfaultfd.register(region.mapping, at: offset, byteCount: byteCount, for: .writes)
+    } catch {
+      // What is wrong is met again, and told, by whoever stores.
+    }
+    return false
+  }
+
+  // MARK: - Small pages
+
+  private func storeSmall(
+    _ range: GuestRange, of other: GuestMemory, _ region: MemoryRegion, at start: GuestAddress
+  ) throws(GuestMemoryError) {
     let byteCount = Int(range.byteCount)
     var done = 0
     while done < byteCount {
@@ -67,7 +132,6 @@ public final class FreshPages: Sendable {
       try other.copy(page, to: memory, at: address)
       done += Int(Self.pageByteCount)
     }
-    memory.dirtyLog?.mark(target)
   }
 
   /// - Returns: how many bytes went before a page was in the way.
@@ -83,6 +147,7 @@ public final class FreshPages: Sendable {
 
   /// From now on this stores as everybody does. It takes some milliseconds for each GiB; nobody may be storing.
   public func stop() {
+    hugeStretches.withLock { $0.wantNothing() }
     let count = registeredCount.withLock { (count) in
       defer { count = 0 }
       return count
@@ -95,6 +160,13 @@ public final class FreshPages: Sendable {
 }
 
 extension MemoryRegion {
+  /// Whether a stretch of 2 MiB is the region's, lies in a file, and starts there and in this process as a huge page has to.
+  fileprivate func canHaveHugePage(at stretch: GuestRange) -> Bool {
+    guard file != nil, range.overlap(stretch) == stretch else { return false }
+    let offset = hostOffset(of: stretch.start)
+    return offset % Mapping.hugePageByteCount == 0 && mapping.isPlacedForHugePages
+  }
+
   /// Whether it consists of whole pages of 4 KiB.
   fileprivate var hasSmallPages: Bool {
     backingPageByteCount == 4096 && !prefersHugePages && mappingOffset % 4096 == 0 && range.byteCount % 4096 == 0

@@ -12,6 +12,8 @@ public struct MemoryRegion: Sendable {
   let mapping: Mapping
   let mappingOffset: Int
   let file: SharedFile?
+  /// Whether the kernel tells what of the file is in memory.
+  let isOwnFile: Bool
   /// Whether the kernel puts huge pages behind it where it has some.
   let prefersHugePages: Bool
 
@@ -40,6 +42,7 @@ public struct MemoryRegion: Sendable {
     mappingOffset = Int(fileOffset)
     self.fileOffset = fileOffset
     backingPageByteCount = status.pageByteCount
+    isOwnFile = status.isOwn
     prefersHugePages = false
     self.file = file
   }
@@ -56,6 +59,7 @@ public struct MemoryRegion: Sendable {
     mappingOffset = 0
     fileOffset = 0
     backingPageByteCount = 4096
+    isOwnFile = false
     prefersHugePages = hugePages
     file = nil
     if hugePages { try system { () throws(LinuxError) in try mapping.preferHugePages() } }

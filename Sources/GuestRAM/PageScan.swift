@@ -9,6 +9,22 @@ extension GuestMemory {
     unsafe PageScan.isZero(try bytes(of: range))
   }
 
+  /// How many 4 KiB pages at the start of a range are like the first: all zeros, or not. The range consists of at least one
+  /// whole page and lies in one region.
+  public func leadingPages(of range: GuestRange) throws(GuestMemoryError) -> (count: Int, areZero: Bool) {
+    let bytes = unsafe try bytes(of: range)
+    guard let base = bytes.baseAddress, range.byteCount % 4096 == 0 else {
+      throw .unaligned(range.start, multipleOf: 4096)
+    }
+    func isZero(_ page: Int) -> Bool {
+      unsafe PageScan.isZero(UnsafeRawBufferPointer(start: base + page * 4096, count: 4096))
+    }
+    let (areZero, pageCount) = (isZero(0), Int(range.byteCount / 4096))
+    var count = 1
+    while count < pageCount, isZero(count) == areZero { count += 1 }
+    return (count, areZero)
+  }
+
   /// Appends the digest of each 4 KiB page of the range. The range consists of whole pages of one region.
   public func appendPageDigests(of range: GuestRange, to digests: inout [UInt64]) throws(GuestMemoryError) {
     guard let host = unsafe map.host(range.start.rawValue, Int(clamping: range.byteCount)) else {

@@ -23,7 +23,7 @@ extension Destination where Link: ~Copyable {
       case .plan:
         let ranges = try take(frame, &planned, memory)
         // With several connections every one of their threads gets memory at the same time.
-        if lanes == nil { try store.prepare(ranges) }
+        try store.expect(ranges, isAhead: lanes == nil)
       case .pass: try beginPass(frame, &planned, memory)
       case .pages where lanes == nil:
         try store.receive(alone: frame, planned.take(frame), from: &stream.receiver, through: stage)

@@ -170,13 +170,21 @@ struct PageSweep: Sendable {
     while left > 0, index < pieces.count {
       let piece = pieces[index]
       let start = GuestAddress(piece.range.start.rawValue + offset)
-      let part = GuestRange(start: start, byteCount: min(left, piece.range.byteCount - offset))
+      let part = Self.part(of: piece.range, from: start, atMost: left)
       stretch.append(PagePiece(range: part, isResident: piece.isResident))
-      left -= part.byteCount
+      left = part.byteCount < piece.range.byteCount - offset ? 0 : left - part.byteCount
       offset += part.byteCount
       if offset == piece.range.byteCount { (index, offset) = (index + 1, 0) }
     }
     return stretch
+  }
+
+  /// Where a piece has to be cut, it is where the destination may put huge pages on both sides.
+  private static func part(of range: GuestRange, from start: GuestAddress, atMost most: UInt64) -> GuestRange {
+    let rest = range.byteCount - (start.rawValue - range.start.rawValue)
+    guard rest > most else { return GuestRange(start: start, byteCount: rest) }
+    let end = (start.rawValue + most) & ~(2 << 20 - 1)
+    return GuestRange(start: start, byteCount: end > start.rawValue ? end - start.rawValue : most)
   }
 
   private func name(_ piece: PagePiece, _ runs: inout [PageRun]) throws(MigrationError) {
@@ -193,19 +201,17 @@ struct PageSweep: Sendable {
   }
 
   private func look(at range: GuestRange, _ runs: inout [PageRun]) throws(MigrationError) {
-    var run: PageRun?
-    for offset in stride(from: 0, to: range.byteCount, by: Int(GuestPage.byteCount)) {
-      let start = GuestAddress(range.start.rawValue + offset)
-      let page = GuestRange(start: start, byteCount: GuestPage.byteCount)
-      let isZero = try inGuestMemory { () throws(GuestMemoryError) in try guest.isZero(page) }
-      if var longer = run, longer.isZero == isZero, isZero || longer.pageCount < PageRun.mostDataPages {
-        longer.pageCount += 1
-        run = longer
-      } else {
-        if let run { runs.append(run) }
-        run = PageRun(start: start, pageCount: 1, isZero: isZero)
+    var (start, left) = (range.start, range.byteCount)
+    while left > 0 {
+      let rest = GuestRange(start: start, byteCount: left)
+      let (count, areZero) = try inGuestMemory { () throws(GuestMemoryError) in try guest.leadingPages(of: rest) }
+      for page in stride(from: 0, to: count, by: areZero ? count : Int(PageRun.mostDataPages)) {
+        let runStart = GuestAddress(start.rawValue + UInt64(page) * GuestPage.byteCount)
+        let pageCount = areZero ? UInt32(count) : min(PageRun.mostDataPages, UInt32(count - page))
+        runs.append(PageRun(start: runStart, pageCount: pageCount, isZero: areZero))
       }
+      let byteCount = UInt64(count) * GuestPage.byteCount
+      (start, left) = (GuestAddress(start.rawValue + byteCount), left - byteCount)
     }
-    if let run { runs.append(run) }
   }
 }

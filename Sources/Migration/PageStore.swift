@@ -19,7 +19,11 @@ final class PageStore: Sendable {
     self.memory = memory
     let fresh = FreshPages(of: memory)
     self.fresh = fresh
-    populator = try Populator.start(memory, threadCount: fresh == nil ? threadCount : 0)
+    populator = try Populator.start(threadCount: threadCount) { (range) throws(GuestMemoryError) in
+      guard let fresh else { return try memory.populate(range) }
+      _ = fresh.takeHugePages(for: range)
+      return true
+    }
     threads = fresh.map { (fresh) in
       StoringThreads(threadCount: threadCount) { (pages, stage) throws(MigrationError) in
         try stage.forEachRun(of: pages) { (staged, start) throws(GuestMemoryError) in
@@ -34,16 +38,20 @@ final class PageStore: Sendable {
     fresh == nil ? nil : try PageStage()
   }
 
-  /// Has memory made ready for ranges whose data is about to come, each in one region.
-  func prepare(_ ranges: [GuestRange]) throws(MigrationError) {
-    if fresh == nil { try populator.add(ranges) }
+  /// Says whose data is about to come.
+  /// - Parameters:
+  ///   - ranges: each in one region.
+  ///   - isAhead: whether somebody else may get memory for them meanwhile.
+  func expect(_ ranges: [GuestRange], isAhead: Bool) throws(MigrationError) {
+    fresh?.expect(ranges)
+    if isAhead { try populator.add(ranges) }
   }
 
   /// Takes the data behind a frame of pages, of which nobody else receives any: it may get to its place later (`settle`).
   func receive<Link: Channel & ~Copyable>(
     alone frame: Frame, _ pages: PageFrame, from receiver: inout FrameReceiver<Link>, through stage: PageStage?
   ) throws(MigrationError) {
-    guard let threads, isFirstPass.load(ordering: .relaxed) else {
+    guard let threads, isFirstPass.load(ordering: .relaxed), !hasHugePages(pages) else {
       return try receive(frame, pages, from: &receiver, through: stage)
     }
     let stage = try threads.takeStage()
@@ -55,7 +63,7 @@ final class PageStore: Sendable {
   func receive<Link: Channel & ~Copyable>(
     _ frame: Frame, _ pages: PageFrame, from receiver: inout FrameReceiver<Link>, through stage: PageStage?
   ) throws(MigrationError) {
-    guard let fresh, let stage else {
+    guard let fresh, let stage, !hasHugePages(pages) else {
       try receiver.receivePages(pages.buffers, of: memory)
       return try check(frame, pages, pages.payload(memory))
     }
@@ -67,6 +75,12 @@ final class PageStore: Sendable {
         try stage.memory.copy(staged, to: memory, at: start)
       }
     }
+  }
+
+  /// Whether all pages have memory that costs nothing more, so that their data may come in place.
+  private func hasHugePages(_ pages: PageFrame) -> Bool {
+    guard let fresh else { return false }
+    return pages.runs.allSatisfy { fresh.takeHugePages(for: $0.range) }
   }
 
   private func take<Link: Channel & ~Copyable>(

@@ -13,14 +13,17 @@ final class Populator: Sendable {
     var threadCount = 0
   }
 
-  private let guest: GuestMemory
+  /// Populates a range, and says whether there is a use in doing more.
+  typealias Body = @Sendable (GuestRange) throws(GuestMemoryError) -> Bool
+
+  private let body: Body
   private let work = Monitor(Work())
   private let forThreads = WakeUp()
   private let forOwner = WakeUp()
 
   /// Starts so many threads.
-  static func start(_ guest: GuestMemory, threadCount: Int) throws(MigrationError) -> Populator {
-    let populator = Populator(guest)
+  static func start(threadCount: Int, _ body: @escaping Body) throws(MigrationError) -> Populator {
+    let populator = Populator(body)
     do throws(LinuxError) {
       for _ in 0..<max(0, threadCount) { try populator.startThread() }
       return populator
@@ -30,8 +33,8 @@ final class Populator: Sendable {
     }
   }
 
-  private init(_ guest: GuestMemory) {
-    self.guest = guest
+  private init(_ body: @escaping Body) {
+    self.body = body
   }
 
   private func startThread() throws(LinuxError) {
@@ -84,8 +87,7 @@ final class Populator: Sendable {
 
   private func populate(_ range: GuestRange) {
     do throws(GuestMemoryError) {
-      // Without the kernel's help there is nothing to do ahead.
-      if try !guest.populate(range) { end() }
+      if try !body(range) { end() }
     } catch {
       end(.memory(error))
     }

@@ -169,13 +169,13 @@ final class ReceivingLanes: Sendable {
 
   private func take(_ frame: Frame, _ planned: inout PlannedPages) throws(MigrationError) {
     let plan = try PageRun.runs(frame.payload)
-    _ = try planned.add(plan)
+    let ranges = try planned.add(plan)
     let isFirstPass = try state.withLock { (state) throws(MigrationError) in
       try state.claims.claim(plan)
       state.report.count(plan)
       return state.pass == 0
     }
-    if !isFirstPass { try memory.clearZeros(of: plan) }
+    if isFirstPass { try store.expect(ranges, isAhead: false) } else { try memory.clearZeros(of: plan) }
   }
 
   /// - Returns: whether there is another pass.

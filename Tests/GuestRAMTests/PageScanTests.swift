@@ -25,6 +25,20 @@ struct PageScanTests {
     }
   }
 
+  @Test("pages at the start of a range are alike as long as all are zero or none is")
+  func leading() throws {
+    let memory = try GuestMemory(byteCount: 0x8000)
+    for page in [2, 3, 5] as [UInt64] { try memory.write(UInt8(1), at: GuestAddress(page << 12 | 0xFFF)) }
+    for (first, count, isZero) in [(0, 2, true), (1, 1, true), (2, 2, false), (3, 1, false), (6, 2, true)] {
+      let found = try memory.leadingPages(of: range(UInt64(first) << 12, UInt64(8 - first) << 12))
+      #expect(found == (count, isZero))
+    }
+    #expect(try memory.leadingPages(of: range(0x2000, 0x1000)) == (1, false))
+    for bad in [range(0, 0), range(0, 4095), range(0x8000, 0x1000)] {
+      #expect(throws: GuestMemoryError.self) { try memory.leadingPages(of: bad) }
+    }
+  }
+
   @Test("a digest changes with every bit of a page, with its length, and with the order of its words")
   func digestBits() throws {
     var random = SeededGenerator(for: "PageScanTests.digestBits")

@@ -30,6 +30,25 @@ struct PagesTests {
     #expect(try memory.residentByteCount() == 0)
   }
 
+  @Test("where memory is asked about in steps, what lies on both sides of a border is one range")
+  func steps() throws {
+    let step: UInt64 = 64 << 20
+    let memory = try Self.memory(isShared: true, pages: (2 * step) / 4096 + 3)
+    let all = memory.regions[0].range
+    #expect(try memory.populate(all))
+    #expect(try memory.residentRanges() == [all])
+    let border = 0x10000 + step
+    try memory.discard(range(border - 4096, 4096))
+    #expect(
+      try memory.residentRanges() == [range(0x10000, step - 4096), range(border, all.byteCount - step)])
+    try memory.discard(range(border, 4096))
+    #expect(
+      try memory.residentRanges() == [range(0x10000, step - 4096), range(border + 4096, all.byteCount - step - 4096)])
+    #expect(try memory.residentRanges(in: range(border, 8192)) == [range(border + 4096, 4096)])
+    try memory.discard(all)
+    #expect(try memory.residentRanges() == [])
+  }
+
   @Test("a discarded page is marked: what it held is gone, as after any store")
   func discardIsMarked() throws {
     let log = try DirtyLog(coveringUpTo: GuestAddress(0x50000))

@@ -12,10 +12,12 @@ struct WideGuest {
   let state: [UInt8] = [1, 2, 3]
 
   /// Every page holds its number, but for some that are zero or were never touched.
-  init() throws {
+  /// - Parameter isDense: whether those are few.
+  init(isDense: Bool = false) throws {
     memory = try GuestMemory(byteCount: Self.byteCount)
-    for page in 0..<Self.byteCount / pageByteCount where page % 7 != 0 {
-      try memory.write(page % 5 == 0 ? 0 : page, at: address(page * pageByteCount))
+    let (empty, zero): (UInt64, UInt64) = isDense ? (3001, 5003) : (7, 5)
+    for page in 0..<Self.byteCount / pageByteCount where page % empty != 0 {
+      try memory.write(page % zero == 0 ? 0 : page, at: address(page * pageByteCount))
     }
   }
 

@@ -1,0 +1,119 @@
+import LinuxIO
+import Support
+import Testing
+
+@testable import GuestRAM
+
+@Suite("GuestRAM: huge pages for what is about to be stored")
+struct HugeStretchesTests {
+  private static let huge = HugeStretches.byteCount
+  private static let page: UInt64 = 4096
+
+  // MARK: - Which
+
+  private static func wanted(_ ranges: [GuestRange]) -> [UInt64] {
+    var stretches = HugeStretches()
+    stretches.want(ranges) { _ in true }
+    return stride(from: 0, to: 8 * huge, by: Int(huge)).filter { stretches.claim($0) == .wanted }
+  }
+
+  @Test("a stretch is wanted if all of it is about to be stored, in however many ranges")
+  func want() {
+    let (huge, page) = (Self.huge, Self.page)
+    #expect(Self.wanted([range(0, huge)]) == [0])
+    #expect(Self.wanted([range(0, huge - page)]) == [])
+    #expect(Self.wanted([range(page, 2 * huge)]) == [huge])
+    #expect(Self.wanted([range(0, huge / 2), range(huge / 2, huge / 2)]) == [0])
+    #expect(Self.wanted([range(0, huge / 2), range(huge / 2 + page, 2 * huge)]) == [huge])
+    #expect(Self.wanted([range(page, huge), range(huge + page, 2 * huge)]) == [huge, 2 * huge])
+    #expect(Self.wanted([]) == [])
+    #expect(Self.wanted([range(.max - huge - page + 1, huge), range(.max - page + 1, page)]) == [])
+  }
+
+  @Test("only one gets to make a stretch, and what could not be had is small")
+  func claim() {
+    var stretches = HugeStretches()
+    stretches.want([range(0, 8 * Self.huge)]) { $0.start.rawValue != 0 }
+    #expect(stretches.claim(0) == .small)
+    #expect(stretches.claim(Self.huge) == .wanted)
+    #expect(stretches.claim(Self.huge) == nil)
+    stretches.decide(Self.huge, isHuge: true)
+    #expect(stretches.claim(Self.huge) == .huge)
+    for number in 2...5 {
+      #expect(stretches.claim(UInt64(number) * Self.huge) == .wanted)
+      stretches.decide(UInt64(number) * Self.huge, isHuge: false)
+      #expect(stretches.claim(UInt64(number) * Self.huge) == .small)
+    }
+    // The kernel is not asked for ever.
+    #expect(stretches.claim(6 * Self.huge) == .small)
+    stretches.want([range(0, 8 * Self.huge)]) { _ in true }
+    #expect(stretches.claim(6 * Self.huge) == .small)
+    #expect(stretches.claim(Self.huge) == .huge)
+  }
+
+  @Test("a range lies in all stretches that it touches")
+  func all() {
+    func starts(_ range: GuestRange) -> [UInt64] {
+      var starts: [UInt64] = []
+      _ = HugeStretches.all(range) { starts.append($0) != () || true }
+      return starts
+    }
+    #expect(starts(range(Self.page, Self.page)) == [0])
+    #expect(starts(range(Self.huge - Self.page, 2 * Self.page)) == [0, Self.huge])
+    #expect(starts(range(Self.huge, Self.huge)) == [Self.huge])
+  }
+
+  // MARK: - Stores
+
+  /// Memory whose pages hold their number, counted from 1.
+  private static func numbered(_ count: UInt64) throws -> GuestMemory {
+    let memory = try GuestMemory(byteCount: count * page)
+    for number in 0..<count { try memory.write(number + 1, at: GuestAddress(number * page)) }
+    return memory
+  }
+
+  @Test("pages come whole to huge pages and small ones, from several threads, and no other page gets memory")
+  func store() throws {
+    let memory = try GuestMemory(regions: [MemoryRegion(memoryFile: 8 * Self.huge, start: GuestAddress(0))])
+    guard let fresh = FreshPages(of: memory) else { return }
+    let (first, count) = (UInt64(300), UInt64(3000))
+    let source = try Self.numbered(count)
+    fresh.expect([range(first * Self.page, count * Self.page)])
+    // What is there already stays, but for what is stored.
+    try memory.write(UInt64(77), at: GuestAddress(600 * Self.page + 8))
+    let threads = try ThreadGroup(4) { thread in
+      for part in stride(from: UInt64(thread) * 50, to: count, by: 200) {
+        try? fresh.store(
+          range(part * Self.page, 50 * Self.page), of: source, at: GuestAddress((first + part) * Self.page))
+      }
+    }
+    threads.join()
+    #expect(try memory.residentRanges() == [range(first * Self.page, count * Self.page)])
+    for number in 0..<count {
+      #expect(try memory.read(UInt64.self, at: GuestAddress((first + number) * Self.page)) == number + 1)
+    }
+    let middle = range(2 * Self.huge, 3 * Self.huge)
+    if !fresh.takeHugePages(for: middle) {
+      print("SKIPPED: this kernel makes no huge pages of a memory file (Linux 6.1)")
+    }
+    #expect(!fresh.takeHugePages(for: range(0, Self.page)))
+    #expect(!fresh.takeHugePages(for: range(2 * Self.huge, 5 * Self.huge)))
+    fresh.stop()
+    try fresh.store(range(0, Self.page), of: source, at: GuestAddress(3 * Self.huge))
+    #expect(try memory.read(UInt64.self, at: GuestAddress(3 * Self.huge)) == 1)
+  }
+
+  @Test("memory that is no file's, or not placed for it, gets small pages")
+  func unsuitable() throws {
+    for region in [
+      try MemoryRegion(anonymous: 4 * Self.huge, start: GuestAddress(0)),
+      try MemoryRegion(memoryFile: 4 * Self.huge, start: GuestAddress(Self.page)),
+    ] {
+      guard let fresh = FreshPages(of: try GuestMemory(regions: [region])) else { return }
+      fresh.expect([region.range])
+      #expect(!fresh.takeHugePages(for: range(2 * Self.huge, Self.page)))
+      try fresh.store(range(0, Self.page), of: Self.numbered(1), at: GuestAddress(2 * Self.huge))
+      #expect(try GuestMemory(regions: [region]).residentByteCount() == Self.page)
+    }
+  }
+}
