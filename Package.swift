@@ -77,8 +77,8 @@ let checkTools: [Target] = [
 
 let testTargets: [Target] = [
   .target(
-    name: "Support", dependencies: ["GuestRAM", "Virtqueue", "VirtioCore", "DeviceState"], path: "Tests/Support",
-    swiftSettings: settings),
+    name: "Support", dependencies: ["GuestRAM", "Virtqueue", "VirtioCore", "DeviceState", "LinuxIO", "CLinux"],
+    path: "Tests/Support", swiftSettings: settings),
   tests("LinuxIOTests", uses: ["LinuxIO", "Support"]),
   tests("DeviceStateTests", uses: ["DeviceState"], resources: [.copy("Fixtures")]),
   tests("GuestRAMTests", uses: ["GuestRAM", "LinuxIO", "Support"]),

@@ -72,8 +72,10 @@ public final class FreshPages: Sendable {
   // MARK: - Huge pages
 
   /// Says that all of these pages are about to be stored: where they make up whole huge pages of a memory file they get
-  /// one, at a tenth of the cost, when the first of them is stored. No page gets memory that is not among them.
+  /// one when the first of them is stored. No page gets memory by it that is not among them.
   ///
+  /// A page that is given back later takes its part of the huge page with it, unless another part is in use by a device or a
+  /// pipe at that moment: then it reads as zeros, and its memory stays.
   /// - Parameter ranges: whole pages, rising and not overlapping.
   public func expect(_ ranges: [GuestRange]) {
     let memory = memory
@@ -81,6 +83,12 @@ public final class FreshPages: Sendable {
       stretches.want(ranges) { (stretch) in memory.regions.contains { $0.canHaveHugePage(at: stretch) } }
     }
   }
+
+  /// What was expected and has not been stored gets small pages, as all that is expected from now on.
+  public func expectNoMore() { hugeStretches.withLock { $0.wantNothing() } }
+
+  /// Whether huge pages may still be got.
+  public var expectsMore: Bool { hugeStretches.withLock { $0.wantsAny } }
 
   /// Gets the huge pages that a range needs, if it was expected.
   /// - Returns: whether all of it lies in huge pages got by this, so that to store in place costs no more.
@@ -91,8 +99,10 @@ public final class FreshPages: Sendable {
   private func takeHugePage(at start: UInt64) -> Bool {
     guard let claim = hugeStretches.wait(on: decided, for: { $0.claim(start) }) else { return false }
     guard claim == .wanted else { return claim == .huge }
+    let began = MonotonicClock.now
     let isHuge = makeHuge(GuestRange(start: GuestAddress(start), byteCount: HugeStretches.byteCount))
-    hugeStretches.withLock { $0.decide(start, isHuge: isHuge) }
+    let time = MonotonicClock.now - began
+    hugeStretches.withLock { $0.decide(start, isHuge: isHuge, after: time) }
     decided.wakeAll()
     return isHuge
   }
@@ -102,15 +112,17 @@ public final class FreshPages: Sendable {
       return false
     }
     let (offset, byteCount) = (region.hostOffset(of: stretch.start), Int(stretch.byteCount))
+    // The kernel maps no huge page where it may have to protect small ones, but protects one that is mapped. What it does
+    // not let go of it does not make huge.
+    try? userfaultfd.unregister(region.mapping, at: offset, byteCount: byteCount)
+    let isHuge = region.mapping.makeHugePage(at: offset, of: file.descriptor)
     do throws(LinuxError) {
-      // The kernel maps no huge page where it may have to protect small ones.
-      try userfaultfd.unregister(region.mapping, at: offset, byteCount: byteCount)
-      if region.mapping.makeHugePage(at: offset, of: file.descriptor) { return true }
       try userfaultfd.register(region.mapping, at: offset, byteCount: byteCount, for: .writes)
+      return isHuge
     } catch {
-      // What is wrong is met again, and told, by whoever stores.
+      // Here this cannot store any more, and everybody can as everywhere.
+      return true
     }
-    return false
   }
 
   // MARK: - Small pages
@@ -147,7 +159,7 @@ public final class FreshPages: Sendable {
 
   /// From now on this stores as everybody does. It takes some milliseconds for each GiB; nobody may be storing.
   public func stop() {
-    hugeStretches.withLock { $0.wantNothing() }
+    expectNoMore()
     let count = registeredCount.withLock { (count) in
       defer { count = 0 }
       return count

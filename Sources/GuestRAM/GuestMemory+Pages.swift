@@ -138,7 +138,7 @@ extension MemoryRegion {
     let end = next + Int(part.byteCount)
     guard file == nil else {
       // For the end of a file's data the kernel looks at all of the data that follows, however little is asked about.
-      if !isOwnFile, try map.isPresent(next..<end, of: mapping) { return body(part) }
+      if !tellsPages, try map.isPresent(next..<end, of: mapping) { return body(part) }
       return try forEachResidentPart(of: part, body)
     }
     while next < end, let found = try map.nextPresent(in: mapping, from: next, before: end) {
@@ -156,9 +156,10 @@ extension MemoryRegion {
   fileprivate func forEachResidentPart(of part: GuestRange, _ body: (GuestRange) -> Void) throws(LinuxError) {
     var next = hostOffset(of: part.start)
     let end = next + Int(part.byteCount)
+    let tellsPages = tellsPages
     var found = next..<next
     while next < end {
-      let stop = isOwnFile ? min(end, next + Self.stepByteCount) : end
+      let stop = tellsPages ? min(end, next + Self.stepByteCount) : end
       try forEachDataPart(next..<stop) { (part) in
         let isNext = part.lowerBound == found.upperBound
         if !isNext, !found.isEmpty { body(guestRange(of: found)) }
@@ -170,10 +171,11 @@ extension MemoryRegion {
   }
 
   private static var stepByteCount: Int { 64 << 20 }
+  private var tellsPages: Bool { file?.status.tellsPages ?? false }
 
   private func forEachDataPart(_ bytes: Range<Int>, _ body: (Range<Int>) -> Void) throws(LinuxError) {
     // Where data ends costs far more to find than whether all is data.
-    if isOwnFile, try mapping.isInMemory(bytes) { return body(bytes) }
+    if tellsPages, try mapping.isInMemory(bytes) { return body(bytes) }
     var next = bytes.lowerBound
     while next < bytes.upperBound, let part = try nextResident(from: next, before: bytes.upperBound) {
       body(part)

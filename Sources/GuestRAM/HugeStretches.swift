@@ -6,13 +6,17 @@ struct HugeStretches {
   enum Claim { case small, wanted, huge }
 
   static let byteCount = UInt64(Mapping.hugePageByteCount)
-  /// After so many that could not be had nobody asks for more: the kernel may have looked for each for long.
-  private static let mostRefusals = 4
+  /// After so many in a row that could not be had, or not soon, nobody asks for more: the kernel looks for each for long.
+  /// One that comes late may have waited for a busy processor.
+  private static let (mostRefusals, mostLate) = (4, 16)
+  /// What 512 small pages take at their slowest, and so the most that a huge one is worth, in nanoseconds.
+  private static let mostTime: UInt64 = 10_000_000
 
   private var wanted: Set<UInt64> = []
   private var inTheMaking: Set<UInt64> = []
   private var huge: Set<UInt64> = []
-  private var refusalCount = 0
+  private var (refusalCount, lateCount) = (0, 0)
+  private(set) var wantsAny = true
 
   /// Where the first stretch starts that is not before an address; the last address of all where there is none.
   private static func firstStart(from address: GuestAddress) -> UInt64 {
@@ -25,7 +29,7 @@ struct HugeStretches {
 
   /// Wants the stretches that ranges, rising and touching each other or not, have all of.
   mutating func want(_ ranges: [GuestRange], where isPossible: (GuestRange) -> Bool) {
-    guard refusalCount < Self.mostRefusals else { return }
+    guard wantsAny else { return }
     var (start, end): (UInt64, UInt64) = (0, 0)
     for range in ranges {
       guard let rangeEnd = range.end?.rawValue else { continue }
@@ -42,7 +46,7 @@ struct HugeStretches {
   /// From now on no more are made.
   mutating func wantNothing() {
     wanted = []
-    refusalCount = Self.mostRefusals
+    wantsAny = false
   }
 
   /// Whether something holds of the starts of all stretches that a range lies in.
@@ -60,13 +64,14 @@ struct HugeStretches {
     return .wanted
   }
 
-  mutating func decide(_ start: UInt64, isHuge: Bool) {
+  /// - Parameters:
+  ///   - isHuge: whether who stores there stores in place.
+  ///   - time: what it took to find out, in nanoseconds.
+  mutating func decide(_ start: UInt64, isHuge: Bool, after time: UInt64) {
     inTheMaking.remove(start)
-    if isHuge {
-      huge.insert(start)
-    } else {
-      refusalCount += 1
-      if refusalCount >= Self.mostRefusals { wantNothing() }
-    }
+    if isHuge { huge.insert(start) }
+    refusalCount = isHuge ? 0 : refusalCount + 1
+    lateCount = time <= Self.mostTime ? 0 : lateCount + 1
+    if refusalCount >= Self.mostRefusals || lateCount >= Self.mostLate { wantNothing() }
   }
 }

@@ -12,8 +12,6 @@ public struct MemoryRegion: Sendable {
   let mapping: Mapping
   let mappingOffset: Int
   let file: SharedFile?
-  /// Whether the kernel tells what of the file is in memory.
-  let isOwnFile: Bool
   /// Whether the kernel puts huge pages behind it where it has some.
   let prefersHugePages: Bool
 
@@ -27,9 +25,9 @@ public struct MemoryRegion: Sendable {
   public init(
     file: consuming FileDescriptor, at fileOffset: UInt64 = 0, byteCount: UInt64, start: GuestAddress
   ) throws(GuestMemoryError) {
-    let file = SharedFile(file)
+    let status = try system { () throws(LinuxError) in try file.status }
+    let file = SharedFile(file, status)
     let (end, overflow) = fileOffset.addingReportingOverflow(byteCount)
-    let status = try system { () throws(LinuxError) in try file.descriptor.status }
     let size = UInt64(max(0, status.byteCount))
     guard !overflow, end <= size else {
       throw .fileTooShort(needed: overflow ? .max : end, is: size)
@@ -42,7 +40,6 @@ public struct MemoryRegion: Sendable {
     mappingOffset = Int(fileOffset)
     self.fileOffset = fileOffset
     backingPageByteCount = status.pageByteCount
-    isOwnFile = status.isOwn
     prefersHugePages = false
     self.file = file
   }
@@ -59,7 +56,6 @@ public struct MemoryRegion: Sendable {
     mappingOffset = 0
     fileOffset = 0
     backingPageByteCount = 4096
-    isOwnFile = false
     prefersHugePages = hugePages
     file = nil
     if hugePages { try system { () throws(LinuxError) in try mapping.preferHugePages() } }
@@ -94,8 +90,11 @@ public struct MemoryRegion: Sendable {
 /// A descriptor that all copies of a region share.
 final class SharedFile: Sendable {
   let descriptor: FileDescriptor
+  /// As it was at first.
+  let status: FileStatus
 
-  init(_ descriptor: consuming FileDescriptor) {
+  init(_ descriptor: consuming FileDescriptor, _ status: FileStatus) {
     self.descriptor = descriptor
+    self.status = status
   }
 }

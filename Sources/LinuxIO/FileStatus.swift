@@ -22,12 +22,19 @@ public struct FileStatus: Equatable, Sendable {
   public let allocatedByteCount: Int
   /// The unit in which the file's memory is mapped and given back, in bytes.
   public let pageByteCount: Int
-  /// Whether the user that this process acts for owns the file, so that the kernel tells all about it.
-  public let isOwn: Bool
+  /// The user who owns the file.
+  let ownerID: UInt32
   /// Whether the file lives in huge pages.
   public let isHugePages: Bool
   /// Whether the file lives in memory, so that reading and writing it never wait for a disk.
   public let isInMemory: Bool
+
+  /// Whether the kernel tells this process the truth about which of the file's pages are in memory (`Mapping.isInMemory`): as
+  /// it now is, for a process may give up its user's rights.
+  public var tellsPages: Bool { isInMemory && !isHugePages && ownerID == geteuid() && ownerID != Self.nobody }
+
+  /// Who owns what is another user's of whom this process's namespace knows nothing.
+  private static let nobody: UInt32 = 65534
 }
 
 extension FileDescriptor {
@@ -46,7 +53,7 @@ extension FileDescriptor {
         identity: FileStatus.Identity(device: UInt64(file.st_dev), number: UInt64(file.st_ino)),
         byteCount: file.st_size, allocatedByteCount: file.st_blocks * 512,
         pageByteCount: isHugePages ? system.f_bsize : sysconf(Int32(_SC_PAGESIZE)),
-        isOwn: file.st_uid == geteuid(), isHugePages: isHugePages,
+        ownerID: file.st_uid, isHugePages: isHugePages,
         isInMemory: isHugePages || magic == UInt64(CLINUX_TMPFS_MAGIC))
     }
   }

@@ -78,7 +78,7 @@ extension Mapping {
   }
 
   /// Whether all pages of a stretch are in memory, whoever has put them there (`mincore`), which costs a tenth of asking about
-  /// each. Of somebody else's file the kernel says so whatever is true (`FileStatus.isOwn`).
+  /// each. Of somebody else's file the kernel says so whatever is true (`FileStatus.tellsPages`).
   public func isInMemory(_ bytes: Range<Int>) throws(LinuxError) -> Bool {
     try pagesInMemory(bytes).allSatisfy { $0 & 1 == 1 }
   }

@@ -65,7 +65,14 @@ extension PageMap {
     guard entries[..<count].contains(where: Self.mayBeMoved) else { return }
     // After the entries: a page that has arrived by now is there too.
     let pages = try mapping.pagesInMemory(page * Self.pageByteCount..<(page + count) * Self.pageByteCount)
-    for index in 0..<count where pages[index] & 1 == 1 && Self.mayBeMoved(entries[index]) { entries[index] |= 1 << 63 }
+    Self.tellMovedPages(&entries, inMemory: pages)
+  }
+
+  /// - Parameter pages: what `mincore` has said since of as many pages as it was asked about.
+  static func tellMovedPages(_ entries: inout [UInt64], inMemory pages: [UInt8]) {
+    for (index, page) in pages.enumerated() where page & 1 == 1 && mayBeMoved(entries[index]) {
+      entries[index] |= 1 << 63
+    }
   }
 
   /// Whether an entry says protected (bit 57) and in swap (62), which it does on a machine without swap of a page that is

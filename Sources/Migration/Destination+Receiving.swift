@@ -9,7 +9,8 @@ extension Destination where Link: ~Copyable {
   mutating func receiveGuest(
     _ memory: GuestMemory, _ accepting: ((Duration) throws(MigrationError) -> any Channel)?, mayLackPages: Bool
   ) throws(MigrationError) -> (state: [UInt8], OutstandingPages) {
-    let store = try PageStore(memory, threadCount: limits.populatingThreadCount)
+    let store = try PageStore(
+      memory, threadCount: limits.populatingThreadCount, mayBeHuge: limits.usesHugePages && !mayLackPages)
     self.store = store
     defer { store.endFirstPass() }
     let stage = try store.makeStage()

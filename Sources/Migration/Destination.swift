@@ -9,12 +9,15 @@ public struct DestinationLimits: Equatable, Sendable {
   public var mostState: Int
   /// How long the source may take for each frame, and to give the guest away.
   public var time: Duration
-  /// How many threads get memory for what comes over a single connection, beside the one that receives; one is enough
-  /// where source and destination share two cores.
+  /// How many threads get memory for what comes over a single connection, and how many store it, beside the one that
+  /// receives; one of each is enough where source and destination share two cores.
   public var populatingThreadCount: Int
   /// Whether what arrives is pinned: no page of it goes to swap, from the first on. What the guest does not have, or gives
   /// back, costs nothing all the same. A process that may not pin as much as the guest's memory takes no guest.
   public var pinsMemory: Bool
+  /// Whether what fills 2 MiB of a memory file gets a huge page, where nobody waits for pages that come late: the guest comes
+  /// sooner and runs faster. What a balloon takes out of one while a device uses another part of it stays in memory.
+  public var usesHugePages: Bool
   /// How many memory files a source on this machine may hand its guest over in, at most 253; 0 for no such hand-over.
   ///
   /// A source that may hand over can go on to write the guest's memory whenever it likes, so it has to be trusted.
@@ -22,8 +25,9 @@ public struct DestinationLimits: Equatable, Sendable {
 
   public init(
     mostMemory: UInt64, mostState: Int = 256 << 20, time: Duration = .seconds(30), populatingThreadCount: Int = 1,
-    mostFiles: Int = 0, pinsMemory: Bool = false
+    mostFiles: Int = 0, pinsMemory: Bool = false, usesHugePages: Bool = true
   ) {
+    self.usesHugePages = usesHugePages
     self.pinsMemory = pinsMemory
     self.mostFiles = min(max(0, mostFiles), MemoryFiles.most)
     self.mostMemory = mostMemory

@@ -170,7 +170,7 @@ struct PageSweep: Sendable {
     while left > 0, index < pieces.count {
       let piece = pieces[index]
       let start = GuestAddress(piece.range.start.rawValue + offset)
-      let part = Self.part(of: piece.range, from: start, atMost: left)
+      guard let part = Self.part(of: piece.range, from: start, atMost: left, orNone: !stretch.isEmpty) else { break }
       stretch.append(PagePiece(range: part, isResident: piece.isResident))
       left = part.byteCount < piece.range.byteCount - offset ? 0 : left - part.byteCount
       offset += part.byteCount
@@ -179,12 +179,16 @@ struct PageSweep: Sendable {
     return stretch
   }
 
-  /// Where a piece has to be cut, it is where the destination may put huge pages on both sides.
-  private static func part(of range: GuestRange, from start: GuestAddress, atMost most: UInt64) -> GuestRange {
+  /// What is next of a piece: where it has to be cut, the destination may put huge pages on both sides.
+  /// - Parameter orNone: whether it may wait for the next stretch as a whole, if there is no such place.
+  private static func part(
+    of range: GuestRange, from start: GuestAddress, atMost most: UInt64, orNone: Bool
+  ) -> GuestRange? {
     let rest = range.byteCount - (start.rawValue - range.start.rawValue)
     guard rest > most else { return GuestRange(start: start, byteCount: rest) }
     let end = (start.rawValue + most) & ~(2 << 20 - 1)
-    return GuestRange(start: start, byteCount: end > start.rawValue ? end - start.rawValue : most)
+    if end > start.rawValue { return GuestRange(start: start, byteCount: end - start.rawValue) }
+    return orNone ? nil : GuestRange(start: start, byteCount: most)
   }
 
   private func name(_ piece: PagePiece, _ runs: inout [PageRun]) throws(MigrationError) {

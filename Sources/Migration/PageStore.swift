@@ -4,9 +4,10 @@ import Synchronization
 
 /// How a destination puts what comes into memory that nobody has touched yet, which costs more than all else.
 ///
-/// The best is `FreshPages`: data comes into a buffer that stays in the processor's cache, is checked there, and only then
-/// goes to its place, which other threads see to if there is one connection. Elsewhere it is received in place, and
-/// threads get the memory for it ahead.
+/// What fills a huge page is received in it, and other threads get it ahead if there is one connection. Of the rest the best
+/// is `FreshPages`: data comes into a buffer that stays in the processor's cache, is checked there, and only then goes to its
+/// place, which other threads see to if there is one connection. Elsewhere it is received in place, and threads get the
+/// memory for it ahead.
 final class PageStore: Sendable {
   private let memory: GuestMemory
   private let fresh: FreshPages?
@@ -14,15 +15,19 @@ final class PageStore: Sendable {
   private let threads: StoringThreads?
   private let isFirstPass = Atomic(true)
 
-  /// - Parameter threadCount: how many threads get memory beside the one that receives.
-  init(_ memory: GuestMemory, threadCount: Int) throws(MigrationError) {
+  /// - Parameters:
+  ///   - threadCount: how many threads get memory, and how many store, beside the one that receives.
+  ///   - mayBeHuge: whether pages may get memory together. Who takes a page out again that has come, to wait for it anew,
+  ///     has to know that it is gone.
+  init(_ memory: GuestMemory, threadCount: Int, mayBeHuge: Bool) throws(MigrationError) {
     self.memory = memory
     let fresh = FreshPages(of: memory)
+    if !mayBeHuge { fresh?.expectNoMore() }
     self.fresh = fresh
-    populator = try Populator.start(threadCount: threadCount) { (range) throws(GuestMemoryError) in
+    populator = Populator(threadCount: threadCount) { (range) throws(GuestMemoryError) in
       guard let fresh else { return try memory.populate(range) }
       _ = fresh.takeHugePages(for: range)
-      return true
+      return fresh.expectsMore
     }
     threads = fresh.map { (fresh) in
       StoringThreads(threadCount: threadCount) { (pages, stage) throws(MigrationError) in
@@ -44,7 +49,7 @@ final class PageStore: Sendable {
   ///   - isAhead: whether somebody else may get memory for them meanwhile.
   func expect(_ ranges: [GuestRange], isAhead: Bool) throws(MigrationError) {
     fresh?.expect(ranges)
-    if isAhead { try populator.add(ranges) }
+    if isAhead, fresh?.expectsMore ?? true { try populator.add(ranges) }
   }
 
   /// Takes the data behind a frame of pages, of which nobody else receives any: it may get to its place later (`settle`).
@@ -105,6 +110,7 @@ final class PageStore: Sendable {
   func endFirstPass() {
     // It is behind the data, and must not give memory to a page that is zero by now.
     populator.finish()
+    fresh?.expectNoMore()
     threads?.finish()
     isFirstPass.store(false, ordering: .relaxed)
   }

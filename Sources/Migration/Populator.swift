@@ -21,24 +21,31 @@ final class Populator: Sendable {
   private let forThreads = WakeUp()
   private let forOwner = WakeUp()
 
-  /// Starts so many threads.
-  static func start(threadCount: Int, _ body: @escaping Body) throws(MigrationError) -> Populator {
-    let populator = Populator(body)
-    do throws(LinuxError) {
-      for _ in 0..<max(0, threadCount) { try populator.startThread() }
-      return populator
-    } catch {
-      populator.finish()
-      throw .system(error)
-    }
-  }
+  private let mostThreads: Int
 
-  private init(_ body: @escaping Body) {
+  /// - Parameter threadCount: how many threads there are once there is something to do, as far as the kernel lets them start:
+  ///   a touch works all the same.
+  init(threadCount: Int, _ body: @escaping Body) {
+    mostThreads = max(0, threadCount)
     self.body = body
   }
 
-  private func startThread() throws(LinuxError) {
-    work.withLock { $0.threadCount += 1 }
+  /// Has ranges populated, each in one region. Throws what has gone wrong with earlier ones.
+  func add(_ ranges: [GuestRange]) throws(MigrationError) {
+    let (failure, newThreads) = work.withLock { (work) -> (MigrationError?, Int) in
+      guard !work.isOver, mostThreads > 0 else { return (work.failure, 0) }
+      work.ranges.removeFirst(work.next)
+      work.next = 0
+      work.ranges += ranges
+      defer { work.threadCount = mostThreads }
+      return (nil, mostThreads - work.threadCount)
+    }
+    for _ in 0..<newThreads { startThread() }
+    forThreads.wakeAll()
+    if let failure { throw failure }
+  }
+
+  private func startThread() {
     do {
       // It ends by itself once there is no more work; `finish` waits for that.
       _ = try Thread(name: "populate") { [self] in
@@ -46,22 +53,9 @@ final class Populator: Sendable {
         leave()
       }
     } catch {
+      end()
       leave()
-      throw error
     }
-  }
-
-  /// Has ranges populated, each in one region. Throws what has gone wrong with earlier ones.
-  func add(_ ranges: [GuestRange]) throws(MigrationError) {
-    let failure = work.withLock { (work) in
-      guard !work.isOver else { return work.failure }
-      work.ranges.removeFirst(work.next)
-      work.next = 0
-      work.ranges += ranges
-      return nil
-    }
-    forThreads.wakeAll()
-    if let failure { throw failure }
   }
 
   /// Ends the work, and returns once no page gets memory by it any more; what is not populated yet stays so.

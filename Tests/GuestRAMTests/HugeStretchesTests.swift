@@ -37,11 +37,11 @@ struct HugeStretchesTests {
     #expect(stretches.claim(0) == .small)
     #expect(stretches.claim(Self.huge) == .wanted)
     #expect(stretches.claim(Self.huge) == nil)
-    stretches.decide(Self.huge, isHuge: true)
+    stretches.decide(Self.huge, isHuge: true, after: 0)
     #expect(stretches.claim(Self.huge) == .huge)
     for number in 2...5 {
       #expect(stretches.claim(UInt64(number) * Self.huge) == .wanted)
-      stretches.decide(UInt64(number) * Self.huge, isHuge: false)
+      stretches.decide(UInt64(number) * Self.huge, isHuge: false, after: 0)
       #expect(stretches.claim(UInt64(number) * Self.huge) == .small)
     }
     // The kernel is not asked for ever.
@@ -49,6 +49,23 @@ struct HugeStretchesTests {
     stretches.want([range(0, 8 * Self.huge)]) { _ in true }
     #expect(stretches.claim(6 * Self.huge) == .small)
     #expect(stretches.claim(Self.huge) == .huge)
+  }
+
+  @Test("huge pages that take as long as small ones are of no use, but one that does so now and then is")
+  func slow() {
+    var stretches = HugeStretches()
+    stretches.want([range(0, 64 * Self.huge)]) { _ in true }
+    let late = [UInt64](repeating: 11_000_000, count: 16)
+    let times = late.dropFirst() + [1_000_000] + late
+    for (number, time) in times.enumerated() {
+      #expect(stretches.wantsAny)
+      let start = UInt64(number) * Self.huge
+      #expect(stretches.claim(start) == .wanted)
+      stretches.decide(start, isHuge: true, after: time)
+      #expect(stretches.claim(start) == .huge)
+    }
+    #expect(!stretches.wantsAny)
+    #expect(stretches.claim(60 * Self.huge) == .small)
   }
 
   @Test("a range lies in all stretches that it touches")
@@ -92,15 +109,44 @@ struct HugeStretchesTests {
     for number in 0..<count {
       #expect(try memory.read(UInt64.self, at: GuestAddress((first + number) * Self.page)) == number + 1)
     }
-    let middle = range(2 * Self.huge, 3 * Self.huge)
-    if !fresh.takeHugePages(for: middle) {
-      print("SKIPPED: this kernel makes no huge pages of a memory file (Linux 6.1)")
-    }
+    // As many as the kernel gives: it may be busy.
+    #expect(try memory.regions[0].mapping.hugeByteCount > 0 || !HugePages.canBeHad)
     #expect(!fresh.takeHugePages(for: range(0, Self.page)))
     #expect(!fresh.takeHugePages(for: range(2 * Self.huge, 5 * Self.huge)))
     fresh.stop()
     try fresh.store(range(0, Self.page), of: source, at: GuestAddress(3 * Self.huge))
     #expect(try memory.read(UInt64.self, at: GuestAddress(3 * Self.huge)) == 1)
+  }
+
+  @Test(
+    "a stretch with a page in use gets small pages, which are stored as ever",
+    .enabled(if: HugePages.canBeHad, Comment(rawValue: HugePages.whySkipped)))
+  func refused() throws {
+    let region = try MemoryRegion(memoryFile: 2 * Self.huge, start: GuestAddress(0))
+    let memory = try GuestMemory(regions: [region])
+    let fresh = try #require(FreshPages(of: memory))
+    try memory.write(UInt64(5), at: GuestAddress(7 * Self.page))
+    let pipe = try region.mapping.pageInPipe(at: 7 * Int(Self.page))
+    fresh.expect([region.range])
+    let source = try Self.numbered(1024)
+    try fresh.store(range(0, 2 * Self.huge), of: source, at: GuestAddress(0))
+    #expect(!fresh.takeHugePages(for: range(0, Self.page)))
+    #expect(fresh.takeHugePages(for: range(Self.huge, Self.page)))
+    for number in 0..<1024 as Range<UInt64> {
+      #expect(try memory.read(UInt64.self, at: GuestAddress(number * Self.page)) == number + 1)
+    }
+    // What has been stored is the file's, and what the pipe has lent is that too.
+    #expect(try pipe.reading.readBytes(upTo: 8) == [8, 0, 0, 0, 0, 0, 0, 0])
+  }
+
+  @Test("what has not been stored by the end of what was expected gets small pages")
+  func noMore() throws {
+    let memory = try GuestMemory(regions: [MemoryRegion(memoryFile: 2 * Self.huge, start: GuestAddress(0))])
+    guard let fresh = FreshPages(of: memory) else { return }
+    fresh.expect([range(0, 2 * Self.huge)])
+    fresh.expectNoMore()
+    try fresh.store(range(0, Self.page), of: Self.numbered(1), at: GuestAddress(0))
+    #expect(try memory.residentByteCount() == Self.page)
   }
 
   @Test("memory that is no file's, or not placed for it, gets small pages")

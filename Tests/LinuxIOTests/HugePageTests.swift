@@ -1,4 +1,3 @@
-import Glibc
 import LinuxIO
 import Support
 import Testing
@@ -17,12 +16,15 @@ struct HugePageTests {
     #expect(try file.readBytes(upTo: 1, at: offset) == [7])
   }
 
-  @Test("a huge page holds what was there, and of the file only its own bytes have memory")
+  @Test(
+    "a huge page holds what was there, and of the file only its own bytes have memory",
+    .enabled(if: HugePages.canBeHad, Comment(rawValue: HugePages.whySkipped)))
   func make() throws {
     let file = try MemoryFile.create(name: "test", byteCount: 4 * Self.huge)
     let mapping = try Mapping(of: file, byteCount: 4 * Self.huge)
     unsafe (mapping.base + Self.huge + 5000).storeBytes(of: 9, as: UInt8.self)
-    guard mapping.makeHugePage(at: Self.huge, of: file) else { return Self.warn() }
+    let isHuge = mapping.makeHugePage(at: Self.huge, of: file)
+    #expect(isHuge)
     #expect(try file.status.allocatedByteCount == Self.huge)
     #expect(try file.nextData(from: 0) == Self.huge)
     #expect(try file.readBytes(upTo: 2, at: Self.huge + 5000) == [9, 0])
@@ -33,8 +35,8 @@ struct HugePageTests {
     #expect(try file.readBytes(upTo: 1, at: Self.huge + 5000) == [0])
   }
 
-  @Test("where no huge page can be had nobody's bytes are lost", arguments: [4096, huge])
-  func refused(fileOffset: Int) throws {
+  @Test("where none can be nobody's bytes are lost", arguments: [4096, huge])
+  func misplaced(fileOffset: Int) throws {
     let file = try MemoryFile.create(name: "test", byteCount: 4 * Self.huge)
     let mapping = try Mapping(of: file, at: fileOffset, byteCount: 2 * Self.huge)
     try file.writeAll([5], at: fileOffset + 4096 + 17)
@@ -44,11 +46,29 @@ struct HugePageTests {
     #expect(try file.status.allocatedByteCount == 4096)
   }
 
+  @Test(
+    "as long as somebody uses a page its stretch does not become huge, and keeps what it holds",
+    .enabled(if: HugePages.canBeHad, Comment(rawValue: HugePages.whySkipped)))
+  func inUse() throws {
+    let file = try MemoryFile.create(name: "test", byteCount: Self.huge)
+    let mapping = try Mapping(of: file, byteCount: Self.huge)
+    unsafe (mapping.base + 3 * 4096).storeBytes(of: 6, as: UInt8.self)
+    let pipe = try mapping.pageInPipe(at: 3 * 4096)
+    var isHuge = mapping.makeHugePage(at: 0, of: file)
+    #expect(!isHuge)
+    #expect(try file.readBytes(upTo: 2, at: 3 * 4096) == [6, 0])
+    #expect(try file.status.allocatedByteCount == 2 * 4096)
+    #expect(try pipe.reading.readBytes(upTo: 4096).first == 6)
+    isHuge = mapping.makeHugePage(at: 0, of: file)
+    #expect(isHuge)
+    #expect(try file.readBytes(upTo: 2, at: 3 * 4096) == [6, 0])
+  }
+
   @Test("all of a stretch is in memory once each of its pages has been touched, by whomever")
   func inMemory() throws {
     let file = try MemoryFile.create(name: "test", byteCount: 16 * 4096)
     let mapping = try Mapping(of: file, byteCount: 16 * 4096)
-    #expect(try file.status.isOwn)
+    #expect(try file.status.tellsPages)
     #expect(try !mapping.isInMemory(0..<4096))
     try file.writeAll([UInt8](repeating: 1, count: 4 * 4096), at: 4096)
     #expect(try mapping.isInMemory(4096..<5 * 4096))
@@ -56,32 +76,5 @@ struct HugePageTests {
     #expect(try !mapping.isInMemory(4095..<5 * 4096))
     #expect(try !mapping.isInMemory(4096..<5 * 4096 + 1))
     #expect(try mapping.isInMemory(0..<0))
-  }
-
-  static func warn() { print("SKIPPED: this kernel makes no huge pages of a memory file (Linux 6.1)") }
-}
-
-extension Mapping {
-  /// How much of it is mapped in huge pages of a file, in bytes.
-  fileprivate var hugeByteCount: Int {
-    get throws {
-      let (start, end) = unsafe (UInt(bitPattern: base), UInt(bitPattern: base) + UInt(byteCount))
-      var isInside = false
-      var sum = 0
-      for line in try Self.maps().split(separator: "\n") {
-        let words = line.split(separator: " ", omittingEmptySubsequences: true)
-        let ends = words[0].split(separator: "-").map { UInt($0, radix: 16) }
-        if ends.count == 2, let first = ends[0], let last = ends[1] { isInside = first < end && last > start }
-        if isInside, words[0] == "ShmemPmdMapped:" { sum += (Int(words[1]) ?? 0) << 10 }
-      }
-      return sum
-    }
-  }
-
-  private static func maps() throws -> String {
-    let file = try FileDescriptor.open("/proc/self/smaps")
-    var text: [UInt8] = []
-    while case let part = try file.readBytes(upTo: 1 << 16), !part.isEmpty { text += part }
-    return String(decoding: text, as: UTF8.self)
   }
 }

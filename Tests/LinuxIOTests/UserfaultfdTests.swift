@@ -157,6 +157,9 @@ struct PageMapTests {
     for entry in [swap | protected, 0, protected] { #expect(!PageMap.isPresent(entry, swap: false)) }
     for entry in [swap, swap | protected | present, present] { #expect(PageMap.isPresent(entry, swap: false)) }
     #expect(PageMap.isPresent(swap | protected, swap: true))
+    var entries = [swap | protected, swap | protected, 0, present]
+    PageMap.tellMovedPages(&entries, inMemory: [1, 0, 1])
+    #expect(entries.map { PageMap.isPresent($0, swap: false) } == [true, false, false, true])
   }
 
   @Test("memory that nobody has registered is refused")

@@ -23,34 +23,6 @@ import Testing
     #expect(try WideGuest.digests(arrived.guest.memory) == WideGuest.digests(guest.memory))
   }
 
-  @Test(
-    "a guest whose memory is full has memory there for what it has here and for no page more", arguments: [0, 1, 3])
-  func dense(count: Int) throws {
-    let guest = try WideGuest(isDense: true)
-    let move = try move(guest, over: LaneLinks(count: count))
-    let arrived = try #require(move.destination.value).guest.memory
-    #expect(move.source.value?.isVerified == true)
-    let zeros = [pages(5003, 1), pages(10006, 1)]
-    #expect(try arrived.residentRanges() == guest.memory.residentRanges().subtracting(zeros))
-    #expect(try WideGuest.digests(arrived) == WideGuest.digests(guest.memory))
-  }
-
-  @Test("pages that become zero while the guest moves take no memory there, huge or not", arguments: [0, 2])
-  func thinned(count: Int) throws {
-    let guest = try WideGuest(isDense: true)
-    let links = try LaneLinks(count: count)
-    let gone = pages(1000, 2000)
-    var live = ScriptedGuest(SampleGuest(memory: guest.memory, state: [7]), [.discard(gone)])
-    let move = try move(over: links) { () throws(MigrationError) in
-      try Source(links.main.source, further: links.lanes.map(\.source), producer: "source", timeLimit: patience)
-        .move(&live, policy: MigrationPolicy(downtimeLimit: .zero, verifies: true))
-    }
-    #expect(move.source.value?.isVerified == true)
-    let arrived = try #require(move.destination.value).guest.memory
-    #expect(try arrived.residentRanges(in: gone) == [])
-    #expect(try WideGuest.digests(arrived) == WideGuest.digests(guest.memory))
-  }
-
   @Test("what one connection brings late is not stored over what another has brought since")
   func passes() throws {
     let guest = try WideGuest()

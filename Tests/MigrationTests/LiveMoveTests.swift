@@ -73,7 +73,7 @@ import Testing
   func prepared(threadCount: Int) throws {
     let memory = try GuestMemory(byteCount: 16 << 20)
     for _ in 0..<20 {
-      let populator = try Populator.start(threadCount: threadCount) { (range) throws(GuestMemoryError) in
+      let populator = Populator(threadCount: threadCount) { (range) throws(GuestMemoryError) in
         try memory.populate(range)
       }
       try populator.add((0..<64).map { pages($0 * 64, 64) })
