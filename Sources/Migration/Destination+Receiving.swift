@@ -9,7 +9,7 @@ extension Destination where Link: ~Copyable {
   mutating func receiveGuest(
     _ memory: GuestMemory, _ accepting: ((Duration) throws(MigrationError) -> any Channel)?, mayLackPages: Bool
   ) throws(MigrationError) -> (state: [UInt8], OutstandingPages) {
-    let store = try PageStore(
+    let store = PageStore(
       memory, threadCount: limits.populatingThreadCount, mayBeHuge: limits.usesHugePages && !mayLackPages)
     self.store = store
     defer { store.endFirstPass() }
@@ -70,11 +70,12 @@ extension Destination where Link: ~Copyable {
   private func take(
     _ frame: Frame, _ outstanding: inout OutstandingPages, _ memory: GuestMemory
   ) throws(MigrationError) {
-    for run in try PageRun.runs(frame.payload) {
+    let runs = try PageRun.runs(frame.payload)
+    for run in runs {
       guard !run.isZero else { throw .malformedFrame(.outstanding) }
       try outstanding.insert(run.range)
-      try inGuestMemory { () throws(GuestMemoryError) in try memory.clear(run.range) }
     }
+    try memory.takeOut(runs.map(\.range))
   }
 
   func checkPostcopy(into memory: GuestMemory) throws(MigrationError) {
@@ -180,5 +181,19 @@ extension Destination where Link: ~Copyable {
     }
     try stream.send(.digestsEnd)
     report.isVerified = true
+  }
+}
+
+extension GuestMemory {
+  /// Leaves nothing where whole pages were, so that whoever touches one misses it.
+  func takeOut(_ ranges: [GuestRange]) throws(MigrationError) {
+    let left = try inGuestMemory { () throws(GuestMemoryError) in
+      for range in ranges { try clear(range) }
+      return try residentRanges(in: ranges)
+    }
+    // Of a huge page in use the kernel only clears parts. The guest would never wait for what follows.
+    if let page = left.first {
+      throw .postcopyUnavailable("the destination has huge pages that are in use: \(page) cannot be taken out")
+    }
   }
 }

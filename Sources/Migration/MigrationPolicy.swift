@@ -96,6 +96,8 @@ struct Convergence {
   /// not count: it takes memory as it comes, and what is written lies all over.
   private(set) var rate = 0.0
   private var measuredCount = 0
+  /// What pages that lie all over may go at: as long as only the first pass has told, half of that.
+  private var rateOfScattered: Double { measuredCount <= 1 ? rate / 2 : rate }
   /// What passes too short to measure have sent since the last that was not.
   private var unmeasured = (byteCount: UInt64(0), seconds: 0.0)
   private var remaining = UInt64.max
@@ -119,7 +121,7 @@ struct Convergence {
   /// How long the guest would stand still for sending so many bytes.
   func expectedSeconds(for byteCount: UInt64) -> Double {
     if byteCount == 0 { return pauseSeconds }
-    let rate = policy.switchoverBytesPerSecond.map { Double($0) } ?? rate
+    let rate = policy.switchoverBytesPerSecond.map { Double($0) } ?? rateOfScattered
     return rate > 0 ? pauseSeconds + Double(byteCount) / rate : .infinity
   }
 

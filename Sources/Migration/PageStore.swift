@@ -19,7 +19,7 @@ final class PageStore: Sendable {
   ///   - threadCount: how many threads get memory, and how many store, beside the one that receives.
   ///   - mayBeHuge: whether pages may get memory together. Who takes a page out again that has come, to wait for it anew,
   ///     has to know that it is gone.
-  init(_ memory: GuestMemory, threadCount: Int, mayBeHuge: Bool) throws(MigrationError) {
+  init(_ memory: GuestMemory, threadCount: Int, mayBeHuge: Bool) {
     self.memory = memory
     let fresh = FreshPages(of: memory)
     if !mayBeHuge { fresh?.expectNoMore() }

@@ -16,12 +16,11 @@ final class Populator: Sendable {
   /// Populates a range, and says whether there is a use in doing more.
   typealias Body = @Sendable (GuestRange) throws(GuestMemoryError) -> Bool
 
+  private let mostThreads: Int
   private let body: Body
   private let work = Monitor(Work())
   private let forThreads = WakeUp()
   private let forOwner = WakeUp()
-
-  private let mostThreads: Int
 
   /// - Parameter threadCount: how many threads there are once there is something to do, as far as the kernel lets them start:
   ///   a touch works all the same.
@@ -33,7 +32,7 @@ final class Populator: Sendable {
   /// Has ranges populated, each in one region. Throws what has gone wrong with earlier ones.
   func add(_ ranges: [GuestRange]) throws(MigrationError) {
     let (failure, newThreads) = work.withLock { (work) -> (MigrationError?, Int) in
-      guard !work.isOver, mostThreads > 0 else { return (work.failure, 0) }
+      guard !work.isOver, mostThreads > 0, !ranges.isEmpty else { return (work.failure, 0) }
       work.ranges.removeFirst(work.next)
       work.next = 0
       work.ranges += ranges

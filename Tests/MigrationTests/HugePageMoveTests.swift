@@ -60,4 +60,24 @@ struct HugePageMoveTests {
     #expect(move.hasStarted && move.hasReadRight)
     #expect(try #require(move.arrived).memory.regions[0].mapping.hugeByteCount == 0)
   }
+
+  @Test("a page that cannot be taken out of a huge one, so that nobody would miss it, is not waited for")
+  func takeOut() throws {
+    let memory = try GuestMemory(byteCount: 4 << 20)
+    let region = memory.regions[0]
+    let file = try #require(region.file)
+    let isHuge = region.mapping.makeHugePage(at: 0, of: file.descriptor)
+    #expect(isHuge)
+    try memory.write(UInt64(9), at: address(5 * pageByteCount))
+    let pipe = try region.mapping.pageInPipe(at: 7 * Int(pageByteCount))
+    let error = outcome { () throws(MigrationError) in try memory.takeOut([pages(2, 1), pages(5, 2)]) }.error
+    guard case .postcopyUnavailable(let reason)? = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    #expect(reason.contains("huge pages that are in use"))
+    _ = try pipe.reading.readBytes(upTo: 4096)
+    try memory.takeOut([pages(2, 1), pages(5, 2)])
+    #expect(try memory.residentRanges(in: [pages(2, 1), pages(5, 2)]) == [])
+  }
 }
