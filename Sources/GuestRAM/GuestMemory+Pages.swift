@@ -156,32 +156,22 @@ extension MemoryRegion {
   fileprivate func forEachResidentPart(of part: GuestRange, _ body: (GuestRange) -> Void) throws(LinuxError) {
     var next = hostOffset(of: part.start)
     let end = next + Int(part.byteCount)
-    let tellsPages = tellsPages
-    var found = next..<next
-    while next < end {
-      let stop = tellsPages ? min(end, next + Self.stepByteCount) : end
-      try forEachDataPart(next..<stop) { (part) in
-        let isNext = part.lowerBound == found.upperBound
-        if !isNext, !found.isEmpty { body(guestRange(of: found)) }
-        found = (isNext ? found.lowerBound : part.lowerBound)..<part.upperBound
-      }
-      next = stop
+    let mayGuess = tellsPages
+    var (found, guess) = (next..<next, Self.leastGuess)
+    while next < end, let part = try nextResident(from: next, before: end, guessing: mayGuess ? guess : 0) {
+      let isNext = part.lowerBound == found.upperBound
+      if !isNext, !found.isEmpty { body(guestRange(of: found)) }
+      found = (isNext ? found.lowerBound : part.lowerBound)..<part.upperBound
+      guess = isNext ? min(2 * guess, Self.mostGuess) : Self.leastGuess
+      next = part.upperBound
     }
     if !found.isEmpty { body(guestRange(of: found)) }
   }
 
-  private static var stepByteCount: Int { 64 << 20 }
+  /// Of how many bytes it is worth while to ask whether they are all data: at first, and at most.
+  private static var leastGuess: Int { 64 << 10 }
+  private static var mostGuess: Int { 64 << 20 }
   private var tellsPages: Bool { file?.status.tellsPages ?? false }
-
-  private func forEachDataPart(_ bytes: Range<Int>, _ body: (Range<Int>) -> Void) throws(LinuxError) {
-    // Where data ends costs far more to find than whether all is data.
-    if tellsPages, try mapping.isInMemory(bytes) { return body(bytes) }
-    var next = bytes.lowerBound
-    while next < bytes.upperBound, let part = try nextResident(from: next, before: bytes.upperBound) {
-      body(part)
-      next = part.upperBound
-    }
-  }
 
   /// A file of huge pages calls all of itself data, holes and all, so the page map is asked. That knows the pages which
   /// this mapping has touched, and so it is believed when the file has no others.
@@ -202,9 +192,14 @@ extension MemoryRegion {
   }
 
   /// The first stretch with memory behind it, in bytes of the mapping; a file is mapped from its start.
-  func nextResident(from start: Int, before end: Int) throws(LinuxError) -> Range<Int>? {
+  ///
+  /// - Parameter guess: of a file that `tellsPages`, how many bytes may be taken for the stretch if they are all data, for where
+  ///   it ends costs far more to find than that.
+  func nextResident(from start: Int, before end: Int, guessing guess: Int = 0) throws(LinuxError) -> Range<Int>? {
     guard let file else { return try mapping.nextPresent(from: start, before: end) }
     guard let data = try file.descriptor.nextData(from: start), data < end else { return nil }
+    let near = data..<min(end, data + guess)
+    if !near.isEmpty, try mapping.isInMemory(near) { return near }
     let hole = try file.descriptor.nextHole(from: data) ?? end
     return max(data, start)..<min(max(hole, data + 1), end)
   }

@@ -33,7 +33,7 @@ public struct FileStatus: Equatable, Sendable {
   /// it now is, for a process may give up its user's rights.
   public var tellsPages: Bool { isInMemory && !isHugePages && ownerID == geteuid() && ownerID != Self.nobody }
 
-  /// Who owns what is another user's of whom this process's namespace knows nothing.
+  /// Who owns what is a user's of whom this process's namespace knows nothing (`overflowuid`, as every system leaves it).
   private static let nobody: UInt32 = 65534
 }
 

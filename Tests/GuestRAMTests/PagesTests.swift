@@ -49,6 +49,25 @@ struct PagesTests {
     #expect(try memory.residentRanges() == [])
   }
 
+  @Test("stretches of data are found to the page, however long, and wherever the first begins", arguments: [0, 1, 17])
+  func stretches(first: UInt64) throws {
+    let memory = try Self.memory(isShared: true, pages: 1100)
+    let all = range(0x10000 + first * 4096, (1100 - first) * 4096)
+    #expect(try memory.populate(all))
+    var pages = Array(first..<1100)
+    for border in [16, 48, 112, 240, 496, 1008] as [UInt64] {
+      for page in [border + first - 1, border + first] {
+        pages.removeAll { $0 == page }
+        try memory.discard(range(0x10000 + page * 4096, 4096))
+        let ranges = try memory.residentRanges()
+        #expect(
+          ranges.flatMap { $0.start.rawValue / 4096..<($0.start.rawValue + $0.byteCount) / 4096 }
+            == pages.map { $0 + 16 })
+        #expect(zip(ranges, ranges.dropFirst()).allSatisfy { $0.end != $1.start })
+      }
+    }
+  }
+
   @Test("a discarded page is marked: what it held is gone, as after any store")
   func discardIsMarked() throws {
     let log = try DirtyLog(coveringUpTo: GuestAddress(0x50000))
