@@ -91,7 +91,7 @@ public final class FreshPages: Sendable {
   public var expectsMore: Bool { hugeStretches.withLock { $0.wantsAny } }
 
   /// Gets the huge pages that a range needs, if it was expected.
-  /// - Returns: whether all of it lies in huge pages got by this, so that to store in place costs no more.
+  /// - Returns: whether to store in place costs no more, as all of it lies in huge pages got by this, or is the only way left.
   public func takeHugePages(for range: GuestRange) -> Bool {
     HugeStretches.all(range) { takeHugePage(at: $0) }
   }
@@ -120,7 +120,8 @@ public final class FreshPages: Sendable {
       try userfaultfd.register(region.mapping, at: offset, byteCount: byteCount, for: .writes)
       return isHuge
     } catch {
-      // Here this cannot store any more, and everybody can as everywhere.
+      // Here this cannot store any more, and everybody can as everywhere. The kernel has no room for more such changes.
+      expectNoMore()
       return true
     }
   }

@@ -6,16 +6,18 @@ struct HugeStretches {
   enum Claim { case small, wanted, huge }
 
   static let byteCount = UInt64(Mapping.hugePageByteCount)
-  /// After so many in a row that could not be had, or not soon, nobody asks for more: the kernel looks for each for long.
-  /// One that comes late may have waited for a busy processor.
-  private static let (mostRefusals, mostLate) = (4, 16)
-  /// What 512 small pages take at their slowest, and so the most that a huge one is worth, in nanoseconds.
-  private static let mostTime: UInt64 = 10_000_000
+  /// After so many in a row that could not be had nobody asks for more: the kernel looks for each for long.
+  private static let mostRefusals = 4
+  /// What 512 small pages take at their slowest, and so what a huge one is worth, in nanoseconds.
+  private static let worth: UInt64 = 10_000_000
+  /// The most nanoseconds that all together may have taken beyond their worth: one may have waited for a busy processor.
+  private static let mostLost: UInt64 = 1_000_000_000
 
   private var wanted: Set<UInt64> = []
   private var inTheMaking: Set<UInt64> = []
   private var huge: Set<UInt64> = []
-  private var (refusalCount, lateCount) = (0, 0)
+  private var refusalCount = 0
+  private var lost: UInt64 = 0
   private(set) var wantsAny = true
 
   /// Where the first stretch starts that is not before an address; the last address of all where there is none.
@@ -71,7 +73,8 @@ struct HugeStretches {
     inTheMaking.remove(start)
     if isHuge { huge.insert(start) }
     refusalCount = isHuge ? 0 : refusalCount + 1
-    lateCount = time <= Self.mostTime ? 0 : lateCount + 1
-    if refusalCount >= Self.mostRefusals || lateCount >= Self.mostLate { wantNothing() }
+    let sum = lost.addingReportingOverflow(time)
+    lost = sum.overflow ? .max : sum.partialValue - min(sum.partialValue, Self.worth)
+    if refusalCount >= Self.mostRefusals || lost >= Self.mostLost { wantNothing() }
   }
 }

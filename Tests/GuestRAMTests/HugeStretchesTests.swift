@@ -51,13 +51,13 @@ struct HugeStretchesTests {
     #expect(stretches.claim(Self.huge) == .huge)
   }
 
-  @Test("huge pages that take as long as small ones are of no use, but one that does so now and then is")
+  @Test("huge pages may lose a second in all against small ones; what one gains makes up for what another has lost")
   func slow() {
     var stretches = HugeStretches()
     stretches.want([range(0, 64 * Self.huge)]) { _ in true }
-    let late = [UInt64](repeating: 11_000_000, count: 16)
-    let times = late.dropFirst() + [1_000_000] + late
-    for (number, time) in times.enumerated() {
+    // Worth 10 ms each: 900 ms are lost, 200 made up for, 300 lost.
+    let times: [UInt64] = [910] + [UInt64](repeating: 5, count: 40) + [UInt64](repeating: 110, count: 3)
+    for (number, time) in times.map({ $0 * 1_000_000 }).enumerated() {
       #expect(stretches.wantsAny)
       let start = UInt64(number) * Self.huge
       #expect(stretches.claim(start) == .wanted)
@@ -66,6 +66,9 @@ struct HugeStretchesTests {
     }
     #expect(!stretches.wantsAny)
     #expect(stretches.claim(60 * Self.huge) == .small)
+    var other = HugeStretches()
+    other.decide(0, isHuge: true, after: .max)
+    #expect(!other.wantsAny)
   }
 
   @Test("a range lies in all stretches that it touches")
@@ -122,17 +125,18 @@ struct HugeStretchesTests {
     "a stretch with a page in use gets small pages, which are stored as ever",
     .enabled(if: HugePages.canBeHad, Comment(rawValue: HugePages.whySkipped)))
   func refused() throws {
-    let region = try MemoryRegion(memoryFile: 2 * Self.huge, start: GuestAddress(0))
+    let region = try MemoryRegion(memoryFile: 4 * Self.huge, start: GuestAddress(0))
     let memory = try GuestMemory(regions: [region])
     let fresh = try #require(FreshPages(of: memory))
     try memory.write(UInt64(5), at: GuestAddress(7 * Self.page))
     let pipe = try region.mapping.pageInPipe(at: 7 * Int(Self.page))
     fresh.expect([region.range])
-    let source = try Self.numbered(1024)
-    try fresh.store(range(0, 2 * Self.huge), of: source, at: GuestAddress(0))
-    #expect(!fresh.takeHugePages(for: range(0, Self.page)))
-    #expect(fresh.takeHugePages(for: range(Self.huge, Self.page)))
-    for number in 0..<1024 as Range<UInt64> {
+    let source = try Self.numbered(2048)
+    try fresh.store(range(0, 4 * Self.huge), of: source, at: GuestAddress(0))
+    let isHuge = (0..<4).map { fresh.takeHugePages(for: range($0 * Self.huge, Self.page)) }
+    // Of the others as many as the kernel gives.
+    #expect(!isHuge[0] && isHuge.contains(true))
+    for number in 0..<2048 as Range<UInt64> {
       #expect(try memory.read(UInt64.self, at: GuestAddress(number * Self.page)) == number + 1)
     }
     // What has been stored is the file's, and what the pipe has lent is that too.

@@ -23,7 +23,7 @@ struct HugePageTests {
     let file = try MemoryFile.create(name: "test", byteCount: 4 * Self.huge)
     let mapping = try Mapping(of: file, byteCount: 4 * Self.huge)
     unsafe (mapping.base + Self.huge + 5000).storeBytes(of: 9, as: UInt8.self)
-    let isHuge = mapping.makeHugePage(at: Self.huge, of: file)
+    let isHuge = mapping.makeHugePageAtLast(at: Self.huge, of: file)
     #expect(isHuge)
     #expect(try file.status.allocatedByteCount == Self.huge)
     #expect(try file.nextData(from: 0) == Self.huge)
@@ -59,7 +59,7 @@ struct HugePageTests {
     #expect(try file.readBytes(upTo: 2, at: 3 * 4096) == [6, 0])
     #expect(try file.status.allocatedByteCount == 2 * 4096)
     #expect(try pipe.reading.readBytes(upTo: 4096).first == 6)
-    isHuge = mapping.makeHugePage(at: 0, of: file)
+    isHuge = mapping.makeHugePageAtLast(at: 0, of: file)
     #expect(isHuge)
     #expect(try file.readBytes(upTo: 2, at: 3 * 4096) == [6, 0])
   }

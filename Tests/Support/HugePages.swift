@@ -17,6 +17,12 @@ public enum HugePages {
 }
 
 extension Mapping {
+  /// `makeHugePage` as often as it may take a kernel that is busy.
+  public func makeHugePageAtLast(at offset: Int, of file: borrowing FileDescriptor) -> Bool {
+    for _ in 0..<100 where makeHugePage(at: offset, of: file) { return true }
+    return false
+  }
+
   /// How much of it is mapped in huge pages of a file, in bytes.
   public var hugeByteCount: Int {
     get throws {
