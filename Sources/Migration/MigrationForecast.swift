@@ -88,7 +88,9 @@ private struct Course {
       seconds += time
       passCount += 1
       remaining = writes.byteCount(after: time)
-      downtime = rate > 0 ? remaining / rate : .infinity
+      // As a move does that has only the first pass to tell what pages go at that lie all over.
+      let scattered = passCount == 1 ? rate / 2 : rate
+      downtime = scattered > 0 ? remaining / scattered : .infinity
     } while downtime > limit && passCount < mostPasses && downtime.isFinite
     seconds += downtime
   }

@@ -118,11 +118,13 @@ struct Convergence {
     (passCount, stallCount, remaining) = (0, 0, .max)
   }
 
+  /// What the last pages are taken to go at.
+  private var switchoverRate: Double { policy.switchoverBytesPerSecond.map { Double($0) } ?? rateOfScattered }
+
   /// How long the guest would stand still for sending so many bytes.
   func expectedSeconds(for byteCount: UInt64) -> Double {
     if byteCount == 0 { return pauseSeconds }
-    let rate = policy.switchoverBytesPerSecond.map { Double($0) } ?? rateOfScattered
-    return rate > 0 ? pauseSeconds + Double(byteCount) / rate : .infinity
+    return switchoverRate > 0 ? pauseSeconds + Double(byteCount) / switchoverRate : .infinity
   }
 
   /// What to tell people about a guest that writes too fast.
@@ -130,7 +132,7 @@ struct Convergence {
     let seconds = expectedSeconds(for: remaining)
     return """
       the guest writes too fast: after \(passCount) passes \(remaining >> 20) MiB are left, for which it would stand still \
-      \(Self.whole(seconds * 1000)) ms at \(Self.whole(rate / 1e6)) MB/s; allow more downtime, more bandwidth or slowing it \
+      \(Self.whole(seconds * 1000)) ms at \(Self.whole(switchoverRate / 1e6)) MB/s; allow more downtime, more bandwidth or slowing it \
       down, or shrink it by its balloon
       """
   }

@@ -46,6 +46,7 @@ import Testing
     // Too short to measure.
     #expect(convergence.next(sentByteCount: 1_000_000, seconds: 0.001, remaining: 60_000_000) == .pass(share: 1))
     #expect(convergence.expectedSeconds(for: 60_000_000) == 0.12)
+    #expect(convergence.failure(remaining: 60_000_000).contains("stand still 120 ms at 500 MB/s"))
     var other = convergence
     #expect(other.next(sentByteCount: 50_000_000, seconds: 0.05, remaining: 90_000_000) == .stop)
     let told = MigrationPolicy(downtimeLimit: .milliseconds(100), switchoverBytesPerSecond: 1_000_000_000)

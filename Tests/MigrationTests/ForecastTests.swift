@@ -79,6 +79,18 @@ import Testing
     #expect(abs(forecast.seconds - 1.111) < 1e-9)
   }
 
+  @Test("what is left of the first pass lies all over, and is taken to go at half of the rate")
+  func scattered() {
+    let writes = WriteRate(seconds: 0.1, first: 1e7, second: 4e7)
+    for (milliseconds, passCount, downtime) in [(200, 1, 0.2), (199, 2, 0.01)] {
+      let forecast = MigrationForecast(
+        of: 1_000_000_000, writes: writes, linkBytesPerSecond: 1e9,
+        policy: MigrationPolicy(downtimeLimit: .microseconds(milliseconds * 1000 + 1)))
+      #expect(forecast.passCount == passCount)
+      #expect(abs(forecast.downtimeSeconds - downtime) < 1e-9)
+    }
+  }
+
   @Test("each lever that is named would do, and a little less of it would not")
   func levers() throws {
     let policy = MigrationPolicy(downtimeLimit: .milliseconds(50))
