@@ -1,3 +1,4 @@
+import Glibc
 import GuestRAM
 import LinuxIO
 import Synchronization
@@ -14,9 +15,13 @@ private final class Handle: Sendable {
     return new
   }
 
-  func flip(at address: GuestAddress) {
+  /// - Parameter source: where the page that the address lies in has data that comes first: what has been received may get
+  ///   to its place a little later.
+  func flip(at address: GuestAddress, afterDataOf source: GuestMemory?) {
     guard let memory = memory.withLock({ $0 }) else { return }
+    let page = pages(address.rawValue / pageByteCount, 1)
     do {
+      while let source, try memory.digest(page) != source.digest(page) { sched_yield() }
       try memory.write(memory.read(UInt8.self, at: address) ^ 0x10, at: address)
     } catch {
       Issue.record(error)
@@ -26,13 +31,17 @@ private final class Handle: Sendable {
 
 @Suite("Migration: verification") struct VerificationTests {
   /// Changes a byte at the destination after all pages have come and before they are compared.
-  private func move(flippingAt address: GuestAddress, verifies: Bool = true) throws -> Move {
-    let handle = Handle()
+  private func move(
+    flippingAt address: GuestAddress, hasData: Bool = true, verifies: Bool = true
+  ) throws -> Move {
+    let (handle, guest) = (Handle(), try SampleGuest())
     let links = try TestLinks(watch: { (received) in
-      if received.count == Frame.headerByteCount, received.starts(with: [8, 0]) { handle.flip(at: address) }
+      if received.count == Frame.headerByteCount, received.starts(with: [8, 0]) {
+        handle.flip(at: address, afterDataOf: hasData ? guest.memory : nil)
+      }
     })
     return try MigrationTests.move(
-      SampleGuest(), over: links, verifies: verifies,
+      guest, over: links, verifies: verifies,
       makeMemory: { (description) throws(GuestMemoryError) in handle.keep(try description.makeMemory()) })
   }
 
@@ -49,7 +58,7 @@ private final class Handle: Sendable {
 
   @Test("so is one where the guest has nothing, or zeros", arguments: [20, 4, 8, 0x40000 + 450, 0x40000 + 698])
   func differsInHole(page: UInt64) throws {
-    let move = try move(flippingAt: address(page * 4096 + 9))
+    let move = try move(flippingAt: address(page * 4096 + 9), hasData: false)
     #expect(move.source.error == .pageDiffers(address(page * 4096)))
     #expect(move.destination.error != nil)
   }
