@@ -193,7 +193,7 @@ extension GuestMemory {
     }
     // Of a huge page in use the kernel only clears parts. The guest would never wait for what follows.
     if let page = left.first {
-      throw .postcopyUnavailable("the destination has huge pages that are in use: \(page) cannot be taken out")
+      throw .postcopyUnavailable("pages are still there that were taken out, as of huge pages that are in use: \(page)")
     }
   }
 }

@@ -170,7 +170,7 @@ struct PageSweep: Sendable {
     while left > 0, index < pieces.count {
       let piece = pieces[index]
       let start = GuestAddress(piece.range.start.rawValue + offset)
-      guard let part = Self.part(of: piece.range, from: start, atMost: left, orNone: !stretch.isEmpty) else { break }
+      guard let part = Self.part(of: piece.range, from: start, atMost: left) else { break }
       stretch.append(PagePiece(range: part, isResident: piece.isResident))
       left = part.byteCount < piece.range.byteCount - offset ? 0 : left - part.byteCount
       offset += part.byteCount
@@ -179,16 +179,13 @@ struct PageSweep: Sendable {
     return stretch
   }
 
-  /// What is next of a piece: where it has to be cut, the destination may put huge pages on both sides.
-  /// - Parameter orNone: whether it may wait for the next stretch as a whole, if there is no such place.
-  private static func part(
-    of range: GuestRange, from start: GuestAddress, atMost most: UInt64, orNone: Bool
-  ) -> GuestRange? {
+  /// What is next of a piece. It is cut only where the destination may put huge pages on both sides, and waits for the next
+  /// stretch, which has room for it, if there is no such place.
+  private static func part(of range: GuestRange, from start: GuestAddress, atMost most: UInt64) -> GuestRange? {
     let rest = range.byteCount - (start.rawValue - range.start.rawValue)
     guard rest > most else { return GuestRange(start: start, byteCount: rest) }
     let end = (start.rawValue + most) & ~(2 << 20 - 1)
-    if end > start.rawValue { return GuestRange(start: start, byteCount: end - start.rawValue) }
-    return orNone ? nil : GuestRange(start: start, byteCount: most)
+    return end > start.rawValue ? GuestRange(start: start, byteCount: end - start.rawValue) : nil
   }
 
   private func name(_ piece: PagePiece, _ runs: inout [PageRun]) throws(MigrationError) {

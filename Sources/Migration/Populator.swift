@@ -52,7 +52,6 @@ final class Populator: Sendable {
         leave()
       }
     } catch {
-      end()
       leave()
     }
   }
@@ -74,7 +73,12 @@ final class Populator: Sendable {
   }
 
   private func leave() {
-    work.withLock { $0.threadCount -= 1 }
+    let isLast = work.withLock { (work) in
+      work.threadCount -= 1
+      return work.threadCount == 0
+    }
+    // What is left nobody would take.
+    if isLast { end() }
     forOwner.wakeAll()
   }
 

@@ -107,7 +107,8 @@ struct SimulatedDemo {
       if move.handedOverBytes > 0 {
         "that tell where its \(Size(move.handedOverBytes)) are"
       } else {
-        move.steps == 0 ? "while it stood still" : "in \(move.passes) passes while it worked"
+        move.steps == 0
+          ? "while it stood still" : "in \(move.passes) pass\(move.passes == 1 ? "" : "es") while it worked"
       }
     let skipped = move.skippedBytes > 0 ? ", \(Size(move.skippedBytes)) that it had no use for left out" : ""
     terminal.say(

@@ -69,7 +69,8 @@ struct LaneLinks {
   }
 }
 
-private final class SharedGate: Sendable {
+/// A semaphore that several threads may keep.
+final class SharedGate: Sendable {
   private let semaphore: Semaphore
   init(_ semaphore: consuming Semaphore) { self.semaphore = semaphore }
   func wait() { semaphore.wait() }

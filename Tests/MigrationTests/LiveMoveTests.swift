@@ -73,10 +73,13 @@ import Testing
   func prepared(threadCount: Int) throws {
     let memory = try GuestMemory(byteCount: 16 << 20)
     for _ in 0..<20 {
+      let hasBegun = SharedGate(try Semaphore())
       let populator = Populator(threadCount: threadCount) { (range) throws(GuestMemoryError) in
-        try memory.populate(range)
+        hasBegun.signal()
+        return try memory.populate(range)
       }
       try populator.add((0..<64).map { pages($0 * 64, 64) })
+      hasBegun.wait()
       populator.finish()
       try memory.discard(memory.regions[0].range)
       try populator.add([pages(0, 64)])
