@@ -97,8 +97,12 @@ public final class FreshPages: Sendable {
   }
 
   private func takeHugePage(at start: UInt64) -> Bool {
+    while let next = hugeStretches.withLock({ $0.claimNext(after: start) }) { _ = makeClaimed(next) }
     guard let claim = hugeStretches.wait(on: decided, for: { $0.claim(start) }) else { return false }
-    guard claim == .wanted else { return claim == .huge }
+    return claim == .wanted ? makeClaimed(start) : claim == .huge
+  }
+
+  private func makeClaimed(_ start: UInt64) -> Bool {
     let began = MonotonicClock.now
     let isHuge = makeHuge(GuestRange(start: GuestAddress(start), byteCount: HugeStretches.byteCount))
     let time = MonotonicClock.now - began

@@ -66,6 +66,13 @@ struct HugeStretches {
     return .wanted
   }
 
+  /// What to make rather than wait for a stretch that somebody else is making: the next one, if it is wanted.
+  mutating func claimNext(after start: UInt64) -> UInt64? {
+    guard inTheMaking.contains(start), let next = wanted.remove(start &+ Self.byteCount) else { return nil }
+    inTheMaking.insert(next)
+    return next
+  }
+
   /// - Parameters:
   ///   - isHuge: whether who stores there stores in place.
   ///   - time: what it took to find out, in nanoseconds.

@@ -51,6 +51,23 @@ struct HugeStretchesTests {
     #expect(stretches.claim(Self.huge) == .huge)
   }
 
+  @Test("who would wait for a stretch makes the next one meanwhile, if it is wanted and nobody has it")
+  func next() {
+    let huge = Self.huge
+    var stretches = HugeStretches()
+    stretches.want([range(huge, 2 * huge)]) { _ in true }
+    #expect(stretches.claimNext(after: huge) == nil)
+    #expect(stretches.claim(huge) == .wanted)
+    #expect(stretches.claimNext(after: huge) == 2 * huge)
+    #expect(stretches.claim(2 * huge) == nil)
+    #expect(stretches.claimNext(after: huge) == nil)
+    #expect(stretches.claimNext(after: 2 * huge) == nil)
+    stretches.decide(huge, isHuge: true, after: 0)
+    stretches.decide(2 * huge, isHuge: false, after: 0)
+    #expect(stretches.claim(huge) == .huge && stretches.claim(2 * huge) == .small)
+    #expect(stretches.claimNext(after: .max - huge + 1) == nil)
+  }
+
   @Test("huge pages may lose a second in all against small ones; what one gains makes up for what another has lost")
   func slow() {
     var stretches = HugeStretches()
