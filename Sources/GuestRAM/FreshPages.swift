@@ -60,6 +60,7 @@ public final class FreshPages: Sendable {
       let count = min(range.byteCount - done, HugeStretches.bytes(after: address))
       let part = GuestRange(start: GuestAddress(range.start.rawValue + done), byteCount: count)
       if takeHugePages(for: GuestRange(start: address, byteCount: count)) || registeredCount.withLock({ $0 }) == 0 {
+        try memory.makePresent(GuestRange(start: address, byteCount: count))
         try other.copy(part, to: memory, at: address)
       } else {
         try storeSmall(part, of: other, region, at: address)
@@ -156,7 +157,7 @@ public final class FreshPages: Sendable {
     _ range: GuestRange, of other: GuestMemory, _ region: MemoryRegion, at start: GuestAddress
   ) throws(GuestMemoryError) -> Int {
     try other.withBytes(of: range) { (bytes) throws(GuestMemoryError) in
-      try system { () throws(LinuxError) in
+      try gettingMemory(for: GuestRange(start: start, byteCount: range.byteCount)) { () throws(LinuxError) in
         try userfaultfd.copy(bytes, to: region.mapping, at: region.hostOffset(of: start))
       }
     }

@@ -36,9 +36,18 @@ extension GuestMemory {
     guard let region = regions.first(where: { $0.range.overlap(range) == range }) else { throw .divided(range) }
     let offset = region.hostOffset(of: range.start)
     guard offset % 4096 == 0, range.byteCount % 4096 == 0 else { throw .unaligned(range.start, multipleOf: 4096) }
-    return try system { () throws(LinuxError) in
+    return try gettingMemory(for: range) { () throws(LinuxError) in
       try region.mapping.populate(at: offset, byteCount: Int(range.byteCount))
     }
+  }
+
+  /// Populates a range of a region that lies in a file, before it is stored to: where the file has no room for another page a
+  /// store would end the process.
+  ///
+  /// - Parameter range: start and length are multiples of 4 KiB.
+  public func makePresent(_ range: GuestRange) throws(GuestMemoryError) {
+    guard regions.contains(where: { $0.file != nil && $0.range.overlap(range) != nil }) else { return }
+    _ = try populate(range)
   }
 
   /// The host memory that the guest occupies, in bytes, as the kernel counts it, swapped-out pages included.

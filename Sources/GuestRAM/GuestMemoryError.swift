@@ -24,6 +24,8 @@ public enum GuestMemoryError: Error, Equatable, Sendable {
   case tooManyBuffers(most: Int)
   /// The write tracker has been stopped.
   case trackingEnded
+  /// There is no host memory for the range: its file has no room, or who has the memory may have no more.
+  case noMemory(GuestRange)
   /// The process may not pin so much memory; what it may, in bytes, or nil where that is not what is short.
   case cannotPin(byteCount: UInt64, limit: UInt64?)
   /// The kernel refused.
@@ -44,6 +46,8 @@ extension GuestMemoryError: CustomStringConvertible {
     case .logTooShort(let pages, let needed): "the dirty log covers \(pages) pages, guest memory needs \(needed)"
     case .tooManyBuffers(let most): "more than \(most) buffers for one system call"
     case .trackingEnded: "writes are not tracked any more"
+    case .noMemory(let range):
+      "\(range): no host memory is left for it (a full file system, such as /dev/shm, too few huge pages, or a limit)"
     case .cannotPin(let byteCount, let limit):
       "\(byteCount) bytes of memory cannot be pinned, and this process may pin "
         + (limit.map { "\($0)" } ?? "any number, if there is as much memory")
@@ -61,5 +65,16 @@ func system<Result: ~Copyable>(
     return try body()
   } catch {
     throw .system(error)
+  }
+}
+
+/// The same for what gets memory for a range.
+func gettingMemory<Result: ~Copyable>(
+  for range: GuestRange, _ body: () throws(LinuxError) -> Result
+) throws(GuestMemoryError) -> Result {
+  do {
+    return try body()
+  } catch {
+    throw error.isLackOfMemory ? .noMemory(range) : .system(error)
   }
 }

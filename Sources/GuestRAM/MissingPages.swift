@@ -123,7 +123,7 @@ public final class MissingPages: Sendable {
       var done = 0
       while done < byteCount {
         let rest = done..<byteCount
-        let count = try system { () throws(LinuxError) in
+        let count = try gettingMemory(for: part) { () throws(LinuxError) in
           try body(region, offset + done, origin + rest.lowerBound..<origin + rest.upperBound)
         }
         sum += count

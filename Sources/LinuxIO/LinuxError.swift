@@ -26,6 +26,8 @@ extension LinuxError {
   /// Whether a time limit was over before the call was done (`ETIMEDOUT`).
   public var isTimeOut: Bool { number == ETIMEDOUT }
 
+  /// Whether memory was asked for that cannot be had: by name, or as an address that nothing can be put behind.
+  public var isLackOfMemory: Bool { number == ENOMEM || number == EFAULT || number == ENOSPC }
   /// Whether a `Cancellation` ended the call (`ECANCELED`).
   public var isCancellation: Bool { number == ECANCELED }
 

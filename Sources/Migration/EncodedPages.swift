@@ -35,6 +35,8 @@ struct EncodedPages {
   mutating func storeNext(at address: GuestAddress, _ memory: GuestMemory) throws(MigrationError) {
     guard let (encoding, bytes) = next() else { throw .malformedFrame(.encoded) }
     if encoding == .unchanged, bytes.isEmpty { return }
+    let place = GuestRange(start: address, byteCount: GuestPage.byteCount)
+    try inGuestMemory { () throws(GuestMemoryError) in try memory.makePresent(place) }
     // A delta is all that needs what is there.
     if encoding == .delta {
       try inGuestMemory { () throws(GuestMemoryError) in try memory.read(into: &page, at: address) }
@@ -42,7 +44,7 @@ struct EncodedPages {
     let payload = payload
     var room = page.mutableSpan
     guard encoding.decode(payload.span.extracting(bytes), into: &room, within: 0..<Self.pageByteCount) else {
-      throw .damagedPages(GuestRange(start: address, byteCount: GuestPage.byteCount))
+      throw .damagedPages(place)
     }
     try inGuestMemory { () throws(GuestMemoryError) in try memory.write(bytes: page, at: address) }
   }

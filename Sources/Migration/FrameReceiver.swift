@@ -78,6 +78,9 @@ struct FrameReceiver<Link: Channel & ~Copyable>: Sendable {
         return total
       }
     } catch {
+      if case .transfer(.system(let failure)) = error, failure.isLackOfMemory, let first = pages.first {
+        throw .memory(.noMemory(GuestRange(start: first.address, byteCount: UInt64(total))))
+      }
       throw MigrationError(error)
     }
     byteCount += UInt64(total)

@@ -77,6 +77,7 @@ final class PageStore: Sendable {
       if isFirstPass.load(ordering: .relaxed) {
         try fresh.store(staged, of: stage.memory, at: start)
       } else {
+        try memory.makePresent(GuestRange(start: start, byteCount: staged.byteCount))
         try stage.memory.copy(staged, to: memory, at: start)
       }
     }

@@ -87,7 +87,11 @@ let wideLimits = DestinationLimits(mostMemory: 64 << 20, time: patience)
 
 /// Runs a destination in a thread beside a source.
 func move(
-  over links: LaneLinks, accepts: Bool = true, _ source: () throws(MigrationError) -> MigrationReport
+  over links: LaneLinks, accepts: Bool = true,
+  makeMemory: @escaping @Sendable (GuestDescription) throws(GuestMemoryError) -> GuestMemory = {
+    (description) throws(GuestMemoryError) in try description.makeMemory()
+  },
+  _ source: () throws(MigrationError) -> MigrationReport
 ) throws -> Move {
   let received = try Handover<Outcome<Move.Arrived>>()
   let accepting = accepts ? links.accepting : nil
@@ -95,7 +99,7 @@ func move(
     received.put(
       outcome { () throws(MigrationError) in
         var destination = Destination(links.main.destination, producer: "destination", limits: wideLimits)
-        let guest = try destination.receive(accepting: accepting)
+        let guest = try destination.receive(makeMemory: makeMemory, accepting: accepting)
         return Move.Arrived(guest: guest, report: try destination.confirm())
       })
     links.shutDown(\.destination)
