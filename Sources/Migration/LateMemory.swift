@@ -56,14 +56,15 @@ public final class LateMemory: Sendable {
   /// outstanding is taken as zero.
   func store(_ run: PageRun, _ bytes: [UInt8]) throws(MigrationError) {
     // Under the lock, so that no page is given back between the look and its coming.
-    let waitedFor = try state.withLock { (state) throws(MigrationError) -> [GuestAddress] in
+    let withoutData = try state.withLock { (state) throws(MigrationError) -> [GuestAddress] in
       guard state.outstanding.containsAll(of: run.range) else { throw .unplannedPages(run.start) }
       if !run.isZero { try provide(run, bytes, state.dropped) }
       try state.outstanding.remove(run.range)
-      return state.takeWanted(in: run, now: MonotonicClock.now)
+      let waitedFor = state.takeWanted(in: run, now: MonotonicClock.now)
+      return run.isZero ? waitedFor : waitedFor.filter(state.dropped.contains)
     }
-    // Who waits for a page of zeros is woken by getting one; nobody else needs the memory.
-    for page in run.isZero ? waitedFor : [] { try provideZeros(page) }
+    // Who waits for a page of zeros, or for one that has been given back, is woken by getting one; nobody else needs the memory.
+    for page in withoutData { try provideZeros(page) }
   }
 
   private func provide(

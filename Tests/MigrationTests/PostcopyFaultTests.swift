@@ -176,4 +176,26 @@ struct PostcopyFaultTests {
     late.abandon()
     #expect(try memory.readBytes(4096, at: address(4096)) == [UInt8](repeating: 0, count: 4096))
   }
+
+  @Test("who waits for a page that is given back meanwhile gets zeros when it comes", arguments: [false, true])
+  func givenBackWhileWaitedFor(isZero: Bool) throws {
+    let memory = try GuestMemory(regions: [MemoryRegion(memoryFile: 8 * pageByteCount, start: address(0))])
+    var outstanding = OutstandingPages([pages(0, 8)])
+    try outstanding.insert(pages(0, 4))
+    let late = try LateMemory(memory, outstanding)
+    let asked = SharedGate(try Semaphore())
+    try late.startAnswering({ _ in asked.signal() }, failed: { Issue.record("nobody answers") })
+    let reader = try Started("reader") {
+      #expect(throws: Never.self) {
+        let value = try memory.read(UInt64.self, at: address(4096))
+        #expect(value == 0)
+      }
+    }
+    asked.wait()
+    try memory.discard(pages(1, 1))
+    let run = PageRun(start: address(0), pageCount: 4, isZero: isZero)
+    try late.store(run, isZero ? [] : [UInt8](repeating: 7, count: 4 * Int(pageByteCount)))
+    reader.join()
+    late.abandon()
+  }
 }
