@@ -9,7 +9,8 @@ import Synchronization
 public final class ByteStream: Sendable {
   private let input: End?
   let output: Mutex<End?>
-  let cancellation: Cancellation?
+  private let givenCancellation: Cancellation?
+  private let heedsCancellation = Atomic(true)
   /// What the kernel may still read of memory that was sent in place.
   let ledger = ZeroCopyLedger()
   /// Whether descriptors can go with bytes, both ways: that takes a UNIX socket.
@@ -21,7 +22,7 @@ public final class ByteStream: Sendable {
     passesDescriptors = socket.isLocal
     output = Mutex(End(descriptor: try socket.descriptor.duplicate(), isSocket: true))
     input = End(descriptor: socket.descriptor, isSocket: true)
-    self.cancellation = cancellation
+    givenCancellation = cancellation
   }
 
   /// Takes over up to two descriptors. Calls on them no longer wait, which everybody notices who shares their open file.
@@ -33,7 +34,23 @@ public final class ByteStream: Sendable {
     passesDescriptors = false
     self.output = Mutex(try End.make(output))
     self.input = try End.make(input)
-    self.cancellation = cancellation
+    givenCancellation = cancellation
+  }
+}
+
+// MARK: - Cancellation
+
+extension ByteStream {
+  /// What ends calls, if anything does.
+  public var cancellation: Cancellation? {
+    heedsCancellation.load(ordering: .acquiring) ? givenCancellation : nil
+  }
+
+  /// Has no later call end by the cancellation.
+  /// - Returns: false when it has happened already.
+  public func outliveCancellation() -> Bool {
+    heedsCancellation.store(false, ordering: .releasing)
+    return givenCancellation?.isCancelled != true
   }
 }
 

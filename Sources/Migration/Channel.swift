@@ -37,6 +37,9 @@ public protocol Channel: ~Copyable, Sendable {
   /// Sends nothing more, and waits until what was sent is in safe hands as far as the channel can tell.
   /// - Throws: also why the peer is gone, if the channel knows more than that it is.
   func finish(within limit: Duration) throws(MigrationError)
+  /// From now on calls on the channel go on until its peer is gone or their time is up, whoever would call them off.
+  /// - Returns: false when somebody has.
+  func outliveCancellation() -> Bool
   /// Ends the connection for both sides, if it can: whoever waits in another call returns.
   func shutDown()
 }
@@ -68,6 +71,8 @@ extension Channel where Self: ~Copyable {
   ) throws(LinuxError) -> UnixSocket.Received? {
     throw LinuxError(call: "recvmsg", number: EOPNOTSUPP)
   }
+
+  public func outliveCancellation() -> Bool { true }
   public func shutDown() {}
 }
 

@@ -139,6 +139,8 @@ public struct Destination<Link: Channel & ~Copyable>: ~Copyable {
       return report
     }
     do {
+      // From `ready` on the source decides alone.
+      try stream.outliveCancellation()
       try answer(.ready)
       _ = try stream.receive(.commit)
     } catch {

@@ -17,6 +17,8 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
   let shared: SharedLink<Link>
   var limit: Duration
   private var sentCount: UInt32 = 0
+  /// Whether all that has gone is whole frames.
+  private(set) var isBetweenFrames = true
   /// The bytes that have gone.
   private(set) var byteCount: UInt64 = 0
   /// How data goes that nobody changes.
@@ -39,7 +41,9 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
     let number = sentCount
     sentCount &+= 1
     let bytes = opening + frame.header(number: number) + frame.payload
+    isBetweenFrames = false
     try connecting { () throws(LinuxError) in try shared.link.send(bytes, within: limit) }
+    isBetweenFrames = frame.dataByteCount == 0
     byteCount += UInt64(bytes.count)
   }
 
@@ -50,10 +54,12 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
     let header = Frame(kind: kind, payload: payload).header(number: sentCount)
     sentCount &+= 1
     let numbers = descriptors.rawValues
+    isBetweenFrames = false
     try connecting { () throws(LinuxError) in
       try shared.link.send(header, within: limit)
       try shared.link.send(payload, descriptors: numbers, within: limit)
     }
+    isBetweenFrames = true
     byteCount += UInt64(header.count + payload.count)
   }
 
@@ -116,6 +122,7 @@ struct FrameSender<Link: Channel & ~Copyable>: Sendable {
     } catch {
       throw MigrationError(error)
     }
+    isBetweenFrames = true
     byteCount += UInt64(total)
   }
 }

@@ -63,6 +63,13 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
   /// The next frame, which is of this kind.
   mutating func receive(_ kind: FrameKind) throws(MigrationError) -> Frame { try receiver.receive(kind) }
 
+  // MARK: - The end
+
+  /// What comes next must not be called off half-way. Throws if somebody has called it off.
+  func outliveCancellation() throws(MigrationError) {
+    guard shared.link.outliveCancellation() else { throw .cancelled }
+  }
+
   // MARK: - Giving up
 
   /// Tells the peer why this side goes no further, as well as that is still possible.
@@ -74,6 +81,10 @@ struct FrameStream<Link: Channel & ~Copyable>: ~Copyable {
     case .peerGone: return lastWords() ?? failureOfCommand() ?? reason
     default: break
     }
+    // In the middle of a frame the peer would take it for the rest of that.
+    guard sender.isBetweenFrames else { return lastWords() ?? reason }
+    // It is called off for this as well, and the peer is to know.
+    if reason == .cancelled { _ = shared.link.outliveCancellation() }
     sender.limit = min(sender.limit, .seconds(1))
     do {
       try send(.abort, Abort(reason).payload)

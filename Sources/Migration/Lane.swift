@@ -38,6 +38,7 @@ struct AnyChannel: Channel {
   var zeroCopies: ZeroCopyReport { channel.zeroCopies }
 
   func finish(within limit: Duration) throws(MigrationError) { try channel.finish(within: limit) }
+  func outliveCancellation() -> Bool { channel.outliveCancellation() }
   func shutDown() { channel.shutDown() }
 }
 

@@ -73,7 +73,7 @@ extension MigrationLink {
     socket.watchPeer()
     socket.buffer(Self.bufferByteCount)
     do throws(LinuxError) {
-      self.init(address, try ByteStream(socket, unless: cancellation), cancellation: cancellation)
+      self.init(address, try ByteStream(socket, unless: cancellation))
     } catch {
       throw MigrationError(error)
     }
@@ -85,7 +85,7 @@ extension MigrationLink {
   ) throws(MigrationError) {
     do throws(LinuxError) {
       let stream = try ByteStream(input: input, output: output, unless: cancellation)
-      self.init(address, stream, cancellation: cancellation)
+      self.init(address, stream)
     } catch {
       throw MigrationError(error)
     }
@@ -172,7 +172,7 @@ extension MigrationLink {
         streams: .init(
           input: .descriptor(toChild.reading.rawValue), output: .descriptor(fromChild.writing.rawValue)))
       let stream = try ByteStream(input: fromChild.reading, output: toChild.writing, unless: cancellation)
-      return MigrationLink(.command(command), stream, child: child, cancellation: cancellation)
+      return MigrationLink(.command(command), stream, child: child)
     }
   }
 }

@@ -14,16 +14,14 @@ public final class MigrationLink: Channel {
   public let hasReturnPath: Bool
   private let stream: ByteStream
   private let child: ChildProcess?
-  private let cancellation: Cancellation?
   private let hasFailedToSend = Atomic(false)
 
   init(
-    _ address: MigrationAddress, _ stream: ByteStream, child: ChildProcess? = nil, cancellation: Cancellation?
+    _ address: MigrationAddress, _ stream: ByteStream, child: ChildProcess? = nil
   ) {
     self.address = address
     self.stream = stream
     self.child = child
-    self.cancellation = cancellation
     if case .file = address { hasReturnPath = false } else { hasReturnPath = true }
   }
 
@@ -32,7 +30,7 @@ public final class MigrationLink: Channel {
     // A command that no longer takes anything delivers nothing whole.
     guard let child, !hasFailedToSend.load(ordering: .relaxed) else { return }
     // What comes of it no longer matters to anybody; a child that has not ended is killed with its value.
-    _ = try? child.waitUntilExit(within: Self.mostTimeToEnd, unless: cancellation)
+    _ = try? child.waitUntilExit(within: Self.mostTimeToEnd, unless: stream.cancellation)
   }
 
   public func send(_ bytes: [UInt8], within limit: Duration) throws(LinuxError) {
@@ -87,6 +85,7 @@ public final class MigrationLink: Channel {
     try stream.receive(exactly: byteCount, mostDescriptors: most, within: limit)
   }
 
+  public func outliveCancellation() -> Bool { stream.outliveCancellation() }
   public func shutDown() { stream.shutDown() }
 
   /// Sends the end of the stream, after which nothing can be sent, and waits until a file is on the disk or a command has
@@ -96,7 +95,9 @@ public final class MigrationLink: Channel {
     try connecting { () throws(LinuxError) in try stream.synchronize() }
     stream.endOutput()
     guard let child else { return }
-    let end = try connecting { () throws(LinuxError) in try child.waitUntilExit(within: limit, unless: cancellation) }
+    let end = try connecting { () throws(LinuxError) in
+      try child.waitUntilExit(within: limit, unless: stream.cancellation)
+    }
     guard let end else { throw .peerStalled }
     guard case .command(let command) = address, end != .exit(0) else { return }
     throw .commandFailed(command, end)

@@ -95,6 +95,7 @@ extension Source where Link: ~Copyable {
       return
     }
     try pacer.expire()
+    try stream.outliveCancellation()
     late.isGiven = true
     do {
       try stream.send(.commit)

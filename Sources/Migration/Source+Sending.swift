@@ -134,6 +134,7 @@ extension Source where Link: ~Copyable {
   mutating func handOver() throws(MigrationError) {
     do {
       try pacer.expire()
+      try stream.outliveCancellation()
     } catch {
       throw stream.giveUp(error)
     }

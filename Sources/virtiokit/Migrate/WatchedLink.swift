@@ -56,6 +56,8 @@ final class WatchedLink: Channel {
   func awaitZeroCopies(within limit: Duration) throws(LinuxError) { try link.awaitZeroCopies(within: limit) }
   var zeroCopies: ZeroCopyReport { link.zeroCopies }
 
+  func outliveCancellation() -> Bool { link.outliveCancellation() }
+
   func finish(within limit: Duration) throws(MigrationError) { try link.finish(within: limit) }
 
   private func count(_ sent: Int) {
