@@ -39,6 +39,7 @@ public struct RecordedDevice<Model: RecordableDevice & ~Copyable>: ~Copyable, Vi
 
   public func discardsWhileDisabled(_ index: Int) -> Bool { model.discardsWhileDisabled(index) }
   public func notificationLimits(of index: Int) -> NotificationLimits? { model.notificationLimits(of: index) }
+  public func awaitsBuffers(of index: Int) -> Bool { model.awaitsBuffers(of: index) }
 
   public mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int) {
     let call = ModelCall(kind: .writeConfig, number: UInt32(clamping: offset), content: Array(bytes))

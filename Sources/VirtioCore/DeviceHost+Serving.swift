@@ -166,10 +166,11 @@ extension DeviceHost where Device: ~Copyable {
       guard let slot = queues.slots[index] else { continue }
       if slot.isTouched {
         settle(index, slot)
-      } else if slot.heldSince != nil {
-        // The model may have other limits now.
-        tell(index, slot)
+        continue
       }
+      // The model may have other limits now, or have begun to wait for buffers.
+      if slot.heldSince != nil { tell(index, slot) }
+      if slot.lacksKicks, !slot.isWaiting, !isPolled, isServed(index) { look(at: index, slot, asksForKicks: true) }
     }
   }
 
@@ -183,8 +184,10 @@ extension DeviceHost where Device: ~Copyable {
     if !slot.isWaiting { look(at: index, slot, asksForKicks: !isPolled) }
   }
 
-  /// Notes whether buffers have come, and asks for a kick with the next if nobody will look again.
+  /// Notes whether buffers have come, and asks for a kick with the next if nobody will look again. Buffers that the model does
+  /// not wait for are left to it, and lack kicks until it does.
   private mutating func look(at index: Int, _ slot: QueueSet.Slot, asksForKicks: Bool) {
+    guard device.awaitsBuffers(of: index) else { return slot.queue.suppressKicks() }
     do throws(VirtqueueError) {
       let hasCome = asksForKicks ? try slot.queue.requestKicks() : try slot.queue.seesBuffers()
       if asksForKicks { slot.lacksKicks = false }

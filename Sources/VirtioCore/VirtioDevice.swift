@@ -46,6 +46,10 @@ public protocol VirtioDevice: ~Copyable, SendableMetatype {
   /// For how long the driver wants used buffer notifications of a queue kept back; nil when it wants each at once.
   func notificationLimits(of index: Int) -> NotificationLimits?
 
+  /// Whether the model waits for the driver to make buffers available on a queue. Where it does not, no kicks are asked for:
+  /// as for a network device's receive queues, while there is no packet to put there.
+  func awaitsBuffers(of index: Int) -> Bool
+
   /// The driver made buffers available on a queue.
   ///
   /// Other queues may be used too if `isRunning`. Take `&queues[index]` once for a batch, not for each chain.
@@ -80,5 +84,6 @@ extension VirtioDevice where Self: ~Copyable {
   public var hasWorkElsewhere: Bool { false }
   public func discardsWhileDisabled(_ index: Int) -> Bool { false }
   public func notificationLimits(of index: Int) -> NotificationLimits? { nil }
+  public func awaitsBuffers(of index: Int) -> Bool { true }
   public mutating func writeConfig(_ bytes: ArraySlice<UInt8>, at offset: Int) {}
 }

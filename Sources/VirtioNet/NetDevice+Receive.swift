@@ -17,6 +17,8 @@ extension NetDevice {
   /// Carries packets from all ports to the receive queues, until there are none or the driver lacks buffers.
   mutating func receive(_ queues: inout QueueSet) throws(VirtqueueError) {
     if settings.showsPairsByQueues { countPairs(queues) }
+    // Also when a broken ring ends it.
+    defer { keepsPackets = lanes.contains { !$0.isDelivered } }
     for lane in lanes {
       if !fields.isLinkUp { counters.drop(.linkDown, lane.dropIncoming()) }
       guard try deliverAll(lane, &queues), !lane.isDry else { continue }

@@ -37,6 +37,8 @@ public struct NetDevice: ~Copyable, VirtioDevice {
   var isLinkWanted = true
   /// The network has yet to be told where the guest is.
   var owesAnnouncement = false
+  /// Packets wait for the driver to make receive buffers available.
+  var keepsPackets = false
   /// The driver has come from another place of the network, and its queues have not run here yet.
   var hasArrived = false
 
@@ -114,6 +116,12 @@ public struct NetDevice: ~Copyable, VirtioDevice {
   /// What is sent on a transmit queue goes nowhere while it is disabled, and the driver gets its buffers back.
   public func discardsWhileDisabled(_ index: Int) -> Bool { index < 2 * lanes.count && index % 2 == 1 }
 
+  /// A receive queue is looked at with each packet for it; a driver that fills it up need tell nobody before one has found it
+  /// empty.
+  public func awaitsBuffers(of index: Int) -> Bool {
+    keepsPackets || index >= 2 * lanes.count || index % 2 == 1 || index == settings.controlQueue
+  }
+
   /// Looks whether a port has packets that nobody has told of.
   public mutating func poll(_ queues: inout QueueSet) throws(VirtqueueError) -> Bool {
     let before = counters.receivedPackets
@@ -133,6 +141,7 @@ public struct NetDevice: ~Copyable, VirtioDevice {
     fields.address = options.address
     fields.asksToAnnounce = false
     owesAnnouncement = false
+    keepsPackets = false
     hasArrived = false
     updateLink()
     for lane in lanes {
@@ -210,6 +219,9 @@ final class Lane {
 
   /// Whether all that the driver has sent was taken by the port.
   var isSent: Bool { outgoing.isEmpty && !outgoingFallback.hasMore }
+
+  /// Whether the driver has all that the port has given.
+  var isDelivered: Bool { incoming.isEmpty && !incomingFallback.hasMore }
 
   /// - Returns: how many packets it were; what is not wholly cut counts as one.
   func dropOutgoing() -> Int {

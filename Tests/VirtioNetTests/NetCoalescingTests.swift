@@ -200,8 +200,8 @@ struct NetCoalescingTests {
   func broken() throws {
     var bench = try holding(4)
     try send(3, &bench)
-    try bench.rings[0].publish(index: 1000)
-    bench.host.kick(0)
+    try bench.rings[2].publish(index: 1000)
+    bench.host.kick(2)
     #expect(bench.host.failure != nil)
     #expect(bench.notifications.take().contains(.queue(1)))
   }
