@@ -10,8 +10,10 @@ public struct MigrationForecast: Equatable, Sendable {
     case slowDown(share: Double)
     /// Letting pages follow the guest (`MigrationPolicy.postcopy`), which always fits if stopping the guest does.
     case postcopy
-    /// Giving back memory by the balloon: each byte that is not sent saves its time; so many seconds for a half of it.
-    case balloon(secondsForHalf: Double)
+    /// Giving back memory by the balloon: each byte that is not sent saves its time, so many seconds for half of them.
+    /// With no more than `fittingByteCount` in use a move that does not fit would; nil where it fits as it is, or where
+    /// only so little would do as the guest writes within a second, which it cannot do with.
+    case balloon(secondsForHalf: Double, fittingByteCount: UInt64?)
   }
 
   /// From the first page to the last, in seconds.
@@ -35,31 +37,70 @@ public struct MigrationForecast: Equatable, Sendable {
   ) {
     // Of no number at all the greater is the other.
     let rate = min(max(0, linkBytesPerSecond), policy.mostBytesPerSecond.map { Double($0) } ?? .infinity)
-    let limit = max(0, policy.downtimeLimit.inSeconds - pauseSeconds)
-    let course = Course(Double(byteCount), writes, rate, limit, policy.passLimit)
+    let prospect = Prospect(
+      byteCount: Double(byteCount), writes: writes, rate: rate, pauseSeconds: pauseSeconds, policy: policy)
+    let course = prospect.course
     (seconds, passCount) = (course.seconds + pauseSeconds, course.passCount)
     downtimeSeconds = course.downtime + pauseSeconds
-    // No connection helps against a pause that is too long by itself.
-    fits = downtimeSeconds <= max(0, policy.downtimeLimit.inSeconds)
-    guard !fits else {
-      let half = Course(Double(byteCount) / 2, writes, rate, limit, policy.passLimit)
-      levers = [.balloon(secondsForHalf: max(0, course.seconds - half.seconds))]
-      return
-    }
-    func wouldFit(_ writes: WriteRate, _ rate: Double) -> Bool {
-      pauseSeconds <= policy.downtimeLimit.inSeconds
-        && Course(Double(byteCount), writes, rate, limit, policy.passLimit).downtime <= limit
-    }
+    fits = prospect.fits
+    levers = prospect.levers
+  }
+}
+
+/// All that a move's course depends on.
+private struct Prospect {
+  typealias Lever = MigrationForecast.Lever
+
+  var byteCount: Double
+  var writes: WriteRate
+  var rate: Double
+  let pauseSeconds: Double
+  let policy: MigrationPolicy
+
+  private var downtimeLimit: Double { max(0, policy.downtimeLimit.inSeconds) }
+  // No connection helps against a pause that is too long by itself.
+  private var canBeStopped: Bool { pauseSeconds <= downtimeLimit }
+  /// What may be spent on the last pages.
+  private var limit: Double { max(0, downtimeLimit - pauseSeconds) }
+
+  var course: Course { Course(byteCount, writes, rate, limit, policy) }
+  var fits: Bool { canBeStopped && course.downtime <= limit }
+
+  private func wouldFit(with change: (inout Prospect) -> Void) -> Bool {
+    var other = self
+    change(&other)
+    return other.fits
+  }
+
+  var levers: [Lever] { (fits ? [] : fittingLevers) + (balloon.map { [$0] } ?? []) }
+
+  private var fittingLevers: [Lever] {
     var found: [Lever] = []
-    if let factor = Self.least(in: 1...1024, where: { wouldFit(writes, rate * $0) }) {
+    if let factor = Self.least(in: 1...1024, where: { (factor) in wouldFit { $0.rate *= factor } }) {
       found.append(.bandwidth(bytesPerSecond: rate * factor))
     }
-    found.append(.downtime(seconds: downtimeSeconds))
-    if let divisor = Self.least(in: 1...100, where: { wouldFit(writes.slowed(to: 1 / $0), rate) }) {
-      found.append(.slowDown(share: 1 / divisor))
-    }
-    if pauseSeconds <= policy.downtimeLimit.inSeconds { found.append(.postcopy) }
-    levers = found
+    found.append(.downtime(seconds: course.downtime + pauseSeconds))
+    let divisor = Self.least(in: 1...100, where: { (part) in wouldFit { $0.writes = writes.slowed(to: 1 / part) } })
+    if let divisor { found.append(.slowDown(share: 1 / divisor)) }
+    if canBeStopped { found.append(.postcopy) }
+    return found
+  }
+
+  private var balloon: Lever? {
+    var half = self
+    half.byteCount /= 2
+    let saved = course.seconds - half.course.seconds
+    // Neither nothing nor what is no number, as for a move that takes for ever.
+    guard saved > 0 else { return nil }
+    return .balloon(secondsForHalf: saved, fittingByteCount: fits ? nil : fittingByteCount)
+  }
+
+  /// With how many bytes in use it would fit, if the guest could do with them.
+  private var fittingByteCount: UInt64? {
+    let most = min(1024, byteCount / max(1, writes.byteCount(after: 1)))
+    guard most > 1 else { return nil }
+    return Self.least(in: 1...most, where: { (divisor) in wouldFit { $0.byteCount /= divisor } })
+      .map { UInt64(byteCount / $0) }
   }
 
   /// The least number of a range with a property that all larger ones have too, to a thousandth; nil if none has it.
@@ -80,8 +121,9 @@ private struct Course {
   private(set) var passCount = 0
   private(set) var downtime = 0.0
 
-  /// - Parameter mostPasses: at least 1.
-  init(_ byteCount: Double, _ writes: WriteRate, _ rate: Double, _ limit: Double, _ mostPasses: Int) {
+  /// - Parameter limit: what may be spent on the last pages, in seconds.
+  init(_ byteCount: Double, _ writes: WriteRate, _ rate: Double, _ limit: Double, _ policy: MigrationPolicy) {
+    let switchover = policy.switchoverBytesPerSecond.map { Double($0) }
     var remaining = byteCount
     repeat {
       let time = rate > 0 ? remaining / rate : .infinity
@@ -89,9 +131,10 @@ private struct Course {
       passCount += 1
       remaining = writes.byteCount(after: time)
       // As a move does that has only the first pass to tell what pages go at that lie all over.
-      let scattered = passCount == 1 ? rate / 2 : rate
-      downtime = scattered > 0 ? remaining / scattered : .infinity
-    } while downtime > limit && passCount < mostPasses && downtime.isFinite
+      let last = switchover ?? (passCount == 1 ? rate / 2 : rate)
+      // Whatever is said of the last pages, a pass that takes for ever never comes to them.
+      downtime = last > 0 && time.isFinite ? remaining / last : .infinity
+    } while downtime > limit && passCount < policy.passLimit && downtime.isFinite
     seconds += downtime
   }
 }

@@ -43,7 +43,7 @@ import Testing
       of: 2_000_000_000, writes: idle, linkBytesPerSecond: 1e9, policy: MigrationPolicy())
     #expect(forecast.seconds == 2)
     #expect(forecast.downtimeSeconds == 0 && forecast.passCount == 1 && forecast.fits)
-    #expect(forecast.levers == [.balloon(secondsForHalf: 1)])
+    #expect(forecast.levers == [.balloon(secondsForHalf: 1, fittingByteCount: nil)])
   }
 
   @Test("the policy's limit counts where the connection takes more")
@@ -64,7 +64,8 @@ import Testing
         pauseSeconds: pause)
     }
     #expect(forecast(0.5).fits && forecast(0.5).downtimeSeconds == 0.5 && forecast(0.5).seconds == 1.5)
-    #expect(!forecast(2).fits && forecast(2).levers == [.downtime(seconds: 2)])
+    #expect(!forecast(2).fits)
+    #expect(forecast(2).levers == [.downtime(seconds: 2), .balloon(secondsForHalf: 0.5, fittingByteCount: nil)])
   }
 
   @Test("a guest that always writes new pages leaves a share of each pass: 1/10, 1/100, …")
@@ -91,6 +92,43 @@ import Testing
     }
   }
 
+  @Test("the last pages go at what they are said to go at, whatever the passes before are held back to")
+  func switchover() {
+    let writes = WriteRate(seconds: 0.1, first: 9e5, second: 3.6e6)
+    func forecast(_ switchover: UInt64?, link: Double = 1e9) -> MigrationForecast {
+      let policy = MigrationPolicy(
+        downtimeLimit: .milliseconds(100), mostBytesPerSecond: 10_000_000, switchoverBytesPerSecond: switchover,
+        mostPasses: 3)
+      return MigrationForecast(of: 1_000_000_000, writes: writes, linkBytesPerSecond: link, policy: policy)
+    }
+    #expect(!forecast(nil).fits && forecast(nil).passCount == 3)
+    // 900 MB are left of a first pass that takes 100 s, and go at 10 GB/s.
+    #expect(forecast(10_000_000_000).fits && forecast(10_000_000_000).passCount == 1)
+    #expect(abs(forecast(10_000_000_000).downtimeSeconds - 0.09) < 1e-9)
+    // One that is said to be slower than the passes counts as well, and none at all fits nothing.
+    #expect(forecast(1_000_000).downtimeSeconds > 10 * forecast(nil).downtimeSeconds * 0.99)
+    #expect(!forecast(0).fits && !forecast(10_000_000_000, link: 0).fits)
+  }
+
+  @Test("a balloon is named with what may be left in use where that would do, and a little more would not")
+  func balloon() throws {
+    // Each pass leaves nine tenths, so that the passes there may be are not enough for a large guest.
+    let writes = WriteRate(seconds: 0.1, first: 9e7, second: 3.6e8)
+    func forecast(_ byteCount: UInt64) -> MigrationForecast {
+      MigrationForecast(
+        of: byteCount, writes: writes, linkBytesPerSecond: 1e9,
+        policy: MigrationPolicy(downtimeLimit: .milliseconds(100)))
+    }
+    let large = forecast(8_000_000_000)
+    #expect(!large.fits)
+    let fitting = try #require(
+      large.levers.lazy.compactMap { (lever) -> UInt64? in
+        if case .balloon(_, let byteCount) = lever { byteCount } else { nil }
+      }.first)
+    #expect(fitting > 900_000_000)
+    #expect(forecast(fitting).fits && !forecast(fitting + fitting / 50).fits)
+  }
+
   @Test("each lever that is named would do, and a little less of it would not")
   func levers() throws {
     let policy = MigrationPolicy(downtimeLimit: .milliseconds(50))
@@ -100,7 +138,7 @@ import Testing
     }
     let bad = forecast(writes, 800 * Self.mebibyte, policy)
     #expect(!bad.fits)
-    #expect(bad.levers.count == 4)
+    #expect(bad.levers.count == 5)
     for lever in bad.levers {
       switch lever {
       case .bandwidth(let rate):
@@ -113,7 +151,9 @@ import Testing
         let longer = MigrationPolicy(downtimeLimit: .microseconds(Int(seconds * 1e6) + 1))
         #expect(forecast(writes, 800 * Self.mebibyte, longer).fits)
       case .postcopy: #expect(policy.downtimeLimit > .zero)
-      case .balloon: Issue.record("the balloon does not slow a guest down")
+      case .balloon(let seconds, let fitting):
+        // Shrunk to less than it writes over and over, it would do nothing else than wait for memory.
+        #expect(seconds > 0 && fitting == nil)
       }
     }
   }

@@ -41,6 +41,22 @@ import Testing
     #expect(html.contains("It has not been moved: the peer said &quot;&lt;no&gt;&quot;."))
   }
 
+  @Test("a forecast names what would help, and of the balloon whether it would be enough")
+  func forecast() {
+    func line(_ milliseconds: Int, _ writes: Double) -> String {
+      let forecast = MigrationForecast(
+        of: 8_000_000_000, writes: WriteRate(seconds: 0.1, first: writes, second: 4 * writes), linkBytesPerSecond: 1e9,
+        policy: MigrationPolicy(downtimeLimit: .milliseconds(milliseconds)))
+      return MigrationEvent.forecast(forecast).line
+    }
+    #expect(line(100, 1e6).contains("What would help: --balloon: half of its memory would save"))
+    #expect(line(100, 9e7).contains("--balloon, until no more than"))
+    #expect(line(10, 1e9).contains("--balloon, though it is not enough: half of its memory would save"))
+    let idle = WriteRate(seconds: 0.1, first: 0, second: 0)
+    let empty = MigrationForecast(of: 0, writes: idle, linkBytesPerSecond: 1e9, policy: MigrationPolicy())
+    #expect(!MigrationEvent.forecast(empty).line.contains("help"))
+  }
+
   @Test("the object is JSON, with what is no number as null, and counts memory by kind")
   func json() throws {
     let json = try #require(JSON(parsing: "\(record(passes: 2).json)"))

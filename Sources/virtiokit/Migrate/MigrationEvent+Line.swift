@@ -7,8 +7,7 @@ extension MigrationEvent {
     case .forecast(let forecast):
       """
       Expected: \(Amount.seconds(forecast.seconds)) in \(forecast.passCount) passes, stopped for \
-      \(Amount.seconds(forecast.downtimeSeconds))\(forecast.fits ? "" : ", which is too long"). What would help: \
-      \(forecast.levers.compactMap(\.advice).joined(separator: "; or ")).
+      \(Amount.seconds(forecast.downtimeSeconds))\(forecast.fits ? "" : ", which is too long").\(forecast.adviceSentence)
       """
     case .pass(let number, let pass):
       """

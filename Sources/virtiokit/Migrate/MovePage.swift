@@ -49,10 +49,9 @@ struct MovePage {
       ],
       ["passes while it ran", "\(forecast.passCount)", report.map { "\($0.passes.count)" } ?? ""],
     ]
-    let advice = forecast.levers.compactMap(\.advice).joined(separator: "; or ")
     return ReportPage.table(["", "expected", "measured"], rows)
       + paragraph(
-        (forecast.fits ? "It was expected to fit. " : "It was not expected to fit. ") + "What would help: \(advice).")
+        (forecast.fits ? "It was expected to fit." : "It was not expected to fit.") + forecast.adviceSentence)
   }
 
   private var kinds: String {

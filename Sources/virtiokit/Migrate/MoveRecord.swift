@@ -84,7 +84,7 @@ extension MoveRecord {
     .object([
       ("seconds", .real(forecast.seconds)), ("downtime_seconds", .real(forecast.downtimeSeconds)),
       ("passes", .number(UInt64(forecast.passCount))), ("fits", .bool(forecast.fits)),
-      ("levers", .array(forecast.levers.compactMap(\.advice).map { .text($0) })),
+      ("levers", .array(forecast.advice.map { .text($0) })),
     ])
   }
 
@@ -116,17 +116,27 @@ extension MoveRecord {
   }
 }
 
-extension MigrationForecast.Lever {
-  /// What to do, as part of a sentence; nil for what cannot be done with a guest whose memory another process has.
-  var advice: String? {
-    switch self {
+extension MigrationForecast {
+  /// What to do, each as part of a sentence.
+  var advice: [String] { levers.compactMap { advice(on: $0) } }
+
+  /// Nil for what cannot be done with a guest whose memory another process has.
+  private func advice(on lever: Lever) -> String? {
+    switch lever {
     case .bandwidth(let rate): "a connection of \(Amount.rate(rate))"
     case .downtime(let seconds): "--downtime-limit \(Amount.seconds(seconds))"
     case .postcopy: nil
     case .slowDown(let share): "--slow-down, to \(Int((share * 100).rounded(.down))) % of its speed"
-    case .balloon(let seconds): "--balloon: half of its memory would save \(Amount.seconds(seconds))"
+    case .balloon(_, let fitting?): "--balloon, until no more than \(Amount.bytes(fitting)) of its memory are in use"
+    case .balloon(let seconds, nil):
+      "--balloon\(fits ? "" : ", though it is not enough"): half of its memory would save \(Amount.seconds(seconds))"
     }
   }
+}
+
+extension MigrationForecast {
+  /// What would help, as a sentence after others; empty where nothing would.
+  var adviceSentence: String { advice.isEmpty ? "" : " What would help: \(advice.joined(separator: "; or "))." }
 }
 
 extension MoveRecord {
