@@ -28,6 +28,7 @@ import Testing
       "--qemu q --to unix:a --pause-first --compress", "--qemu q --to unix:a --pause-first --bandwidth 1M",
       "--qemu q --to unix:a --stay-paused", "--qemu q --receive unix:a --ask", "--qemu q --to fd:0,1 --ask",
       "--qemu q --to unix:a --pause-first --ask", "--qemu q --receive unix:a --switchover-bandwidth 1G",
+      "--qemu q --to unix:a --keep-available 64M", "--qemu q --receive unix:a --keep-available 64M",
       "--qemu q --to unix:a --balloon little", "--qemu q --to unix:a --timeout 0s", "--qemu q --to unix:a --report=",
     ])
   func refused(line: String) {
@@ -173,17 +174,24 @@ import Testing
     #expect(destination.state.value.balloon == 8 << 20)
   }
 
-  @Test("a guest that does not tell what it needs keeps what it has, and one that does shrinks to that")
-  func balloonByStatistics() throws {
-    let source = try FakeQemu(waits: false, megabytes: 128)
-    let balloon = QemuBalloon(machine: QemuMachine(try QmpConnection(path: source.server.path)))
-    #expect(try balloon.sizeEnough(unless: Cancellation()) == nil)
-    source.state.with { $0.available = 120 << 20 }
-    #expect(try balloon.sizeEnough(unless: Cancellation()) == 56 << 20)
-    let (silent, taker) = (try FakeQemu(waits: false), try FakeQemu(waits: true))
-    _ = try fill(silent)
-    let outcome = try move(silent, taker, "--balloon auto")
-    #expect(outcome.given == nil && !silent.state.value.calls.contains("balloon"))
+  @Test("a guest that does not tell what it needs, or has no balloon, is moved with all that it has")
+  func unshrunk() throws {
+    for fault in [FakeQemu.Fault(), .hasNoBalloon] {
+      let (source, destination) = (try FakeQemu(waits: false, fault), try FakeQemu(waits: true, fault))
+      _ = try fill(source)
+      let outcome = try move(source, destination, "--balloon auto")
+      #expect(outcome.given == nil && outcome.taken == nil && !source.state.value.calls.contains("balloon"))
+    }
+  }
+
+  @Test("a guest that cannot be shrunk as far as asked is moved as far as it is, and is asked for no more")
+  func partlyShrunk() throws {
+    let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true))
+    _ = try fill(source)
+    source.state.with { $0.used = 5 << 20 }
+    let outcome = try move(source, destination, "--balloon 4M --keep-available 1M")
+    #expect(outcome.given == nil)
+    #expect(source.state.value.balloonTarget == 6 << 20 && destination.state.value.balloon == 8 << 20)
   }
 
   @Test("a guest whose devices cannot be loaded there runs on here, with all of its memory")
@@ -192,7 +200,7 @@ import Testing
     _ = try fill(source)
     let outcome = try move(source, destination, "--balloon 4M")
     guard let failure = outcome.given as? MoveFailure else { throw try #require(outcome.given) }
-    #expect(failure.exitStatus == 1 && failure.description.contains("runs on here and gets its memory back"))
+    #expect(failure.exitStatus == 1 && failure.description.contains("runs on here and has its memory back"))
     #expect(source.state.value.status == "running" && source.state.value.balloon == 8 << 20)
     #expect(outcome.taken != nil && !destination.state.value.calls.contains("cont"))
   }

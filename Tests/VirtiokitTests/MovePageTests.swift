@@ -41,6 +41,20 @@ import Testing
     #expect(html.contains("It has not been moved: the peer said &quot;&lt;no&gt;&quot;."))
   }
 
+  @Test("whether a guest gave all that it was asked for is told, with the reason, to people and programs")
+  func balloon() throws {
+    var record = record(passes: 1)
+    record.balloon = .init(
+      before: 1 << 30, asked: 1 << 28, after: 1 << 29, residentBefore: 1 << 30, reason: "the guest gave no more pages")
+    let json = try #require(JSON(parsing: "\(record.json)")?["balloon"])
+    #expect(json["complete"] == .bool(false) && json["reason"]?.text == "the guest gave no more pages")
+    #expect(json["asked_bytes"] == .number(1 << 28) && json["after_bytes"] == .number(1 << 29))
+    #expect(MovePage(record: record).html.contains("Only in part: its balloon left it 512 MiB, asked for 256 MiB"))
+    record.balloon = .init(residentBefore: 1 << 30, reason: "it has no balloon")
+    #expect(JSON(parsing: "\(record.json)")?["balloon"]?["after_bytes"] == .null)
+    #expect(MovePage(record: record).html.contains("It has not been shrunk: it has no balloon."))
+  }
+
   @Test("a forecast names what would help, and of the balloon whether it would be enough")
   func forecast() {
     func line(_ milliseconds: Int, _ writes: Double) -> String {

@@ -88,8 +88,19 @@ final class FakeQemu: Sendable {
     var stream = "none"
     var calls: [String] = []
     var balloon: UInt64
-    /// What its guest says that it could do without; the greatest number where it says nothing.
-    var available = UInt64.max
+    /// What QEMU has told its guest to have.
+    var balloonTarget: UInt64
+    /// The least that its guest makes do with, whatever it is told.
+    var leastBalloon: UInt64 = 0
+    /// What its guest's programs need, so that it says what is available beside; nil where it says nothing.
+    var used: UInt64?
+    /// With less than this its guest swaps and kills a program.
+    var hurtBelow: UInt64 = 0
+    var swappedOut: UInt64 = 0
+    var outOfMemoryKills: UInt64 = 0
+    var statisticsInterval: UInt64 = 0
+    /// How many reports of its memory its guest has made: one whenever somebody looks, which need not wait for a second.
+    var reportCount: UInt64 = 0
     var channel: Int32?
     var loaded: [UInt8] = []
     var ignoresSharedMemory = false
@@ -104,9 +115,10 @@ final class FakeQemu: Sendable {
     static let failsToSave = Fault(rawValue: 2)
     static let isNotShared = Fault(rawValue: 4)
     static let isNoFile = Fault(rawValue: 8)
-    static let stubbornBalloon = Fault(rawValue: 16)
+    static let killsPrograms = Fault(rawValue: 16)
     static let doesNotRun = Fault(rawValue: 32)
     static let cannotAnnounce = Fault(rawValue: 64)
+    static let hasNoBalloon = Fault(rawValue: 128)
   }
 
   let server: ScriptedQmp
@@ -125,7 +137,8 @@ final class FakeQemu: Sendable {
     let file = try FileDescriptor.open(memoryPath, for: .readingAndWriting, creating: .always)
     let size = megabytes << 20
     try file.truncate(toByteCount: size)
-    let state = Shared(State(status: waits ? "inmigrate" : "running", balloon: UInt64(size)))
+    let state = Shared(
+      State(status: waits ? "inmigrate" : "running", balloon: UInt64(size), balloonTarget: UInt64(size)))
     self.state = state
     let memoryPath = memoryPath
     server = try ScriptedQmp { (request) in
@@ -163,17 +176,26 @@ final class FakeQemu: Sendable {
       case (_, "type"):
         return [request.answer(.text(fault.contains(.isNoFile) ? "memory-backend-memfd" : "memory-backend-file"))]
       case (_, "mem-path"): return [request.answer(.text(path))]
-      case (_, "guest-stats"):
-        let stats = JSON.object([("stat-available-memory", .number(state.available))])
-        return [request.answer(.object([("last-update", .number(1)), ("stats", stats)]))]
+      case (_, "guest-stats"): return [request.answer(report(&state))]
+      case (_, "guest-stats-polling-interval"): return [request.answer(.number(state.statisticsInterval))]
       default: return [request.error("no such property")]
       }
-    case "query-balloon": return [request.answer(.object([("actual", .number(state.balloon))]))]
+    case "query-balloon":
+      if fault.contains(.hasNoBalloon) { return [request.error("No balloon device has been activated")] }
+      return [request.answer(.object([("actual", .number(state.balloon))]))]
+    case "qom-set":
+      state.statisticsInterval = request.arguments["value"]?.number ?? 0
+      return [request.answer()]
     case "qom-list":
       let device = JSON.object([("name", .text("b")), ("type", .text("child<virtio-balloon-pci>"))])
       return [request.answer(.array([device]))]
     case "balloon":
-      if !fault.contains(.stubbornBalloon) { state.balloon = request.arguments["value"]?.number ?? 0 }
+      state.balloonTarget = request.arguments["value"]?.number ?? 0
+      state.balloon = max(state.balloonTarget, state.leastBalloon)
+      if state.balloon < state.hurtBelow {
+        state.swappedOut += 64 << 20
+        if fault.contains(.killsPrograms) { state.outOfMemoryKills += 1 }
+      }
       return [request.answer()]
     case "stop":
       state.status = "paused"
@@ -209,6 +231,17 @@ final class FakeQemu: Sendable {
     case "query-migrate": return [request.answer(.object([("status", .text(state.stream))]))]
     default: return [request.answer()]
     }
+  }
+
+  /// What QEMU has of its guest's memory.
+  private static func report(_ state: inout State) -> JSON {
+    if state.statisticsInterval > 0 { state.reportCount += 1 }
+    let available = state.used.map { state.balloon - min($0, state.balloon) }
+    let stats = JSON.object([
+      ("stat-available-memory", .number(available ?? .max)), ("stat-swap-out", .number(state.swappedOut)),
+      ("stat-oom-kills", .number(state.outOfMemoryKills)), ("stat-disk-caches", .number(.max)),
+    ])
+    return .object([("last-update", .number(state.reportCount)), ("stats", stats)])
   }
 
   private static func save(_ state: inout State, fails: Bool) {

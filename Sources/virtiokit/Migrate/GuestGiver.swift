@@ -5,10 +5,10 @@ import Options
 
 /// The side of `virtiokit migrate` that gives a guest away.
 struct GuestGiver {
-  private let command: MigrateCommand
-  private let machine: QemuMachine
-  private let cancellation: Cancellation
-  private let narrator: Narrator
+  let command: MigrateCommand
+  let machine: QemuMachine
+  let cancellation: Cancellation
+  let narrator: Narrator
 
   init(_ command: MigrateCommand, _ machine: QemuMachine, _ cancellation: Cancellation) {
     self.command = command
@@ -65,7 +65,7 @@ struct GuestGiver {
       narrator.progress("\(Amount.bytes($0)) sent; \(Amount.bytes(resident)) were there at first")
     }
     let source = Source(link, producer: "virtiokit \(Virtiokit.version)", timeLimit: command.timeout)
-    let orders = QemuState.Orders(runs: record.wasRunning, balloonBytes: record.balloon?.before ?? 0)
+    let orders = QemuState.Orders(runs: record.wasRunning, balloonBytes: record.balloon?.bytesToGiveBack ?? 0)
     var guest = QemuGuest(machine, memory: memory, orders: orders)
     do {
       record.report = try command.pausesFirst ? moveStopped(source, &guest, record) : moveLive(source, &guest, &record)
@@ -143,33 +143,6 @@ struct GuestGiver {
 
   // MARK: - Before it
 
-  private func shrink(_ record: inout MoveRecord, _ memory: GuestMemory) throws {
-    guard let wish = command.balloon else { return }
-    let balloon = QemuBalloon(machine: machine)
-    guard let before = try balloon.size else {
-      return narrator.say("The guest has no balloon (-device virtio-balloon-pci): it is moved as it is.")
-    }
-    guard record.wasRunning else { return narrator.say("The guest is paused, so it cannot shrink.") }
-    let asked: UInt64
-    switch wish {
-    case .size(let size): asked = min(size.bytes, before)
-    case .auto:
-      guard let enough = try balloon.sizeEnough(unless: cancellation) else {
-        return narrator.say("The guest does not tell how much memory it needs: it is moved as it is.")
-      }
-      asked = enough
-    }
-    narrator.progress("waiting until the guest has shrunk to \(Amount.bytes(asked))")
-    let start = MonotonicClock.now
-    // Noted first, so that it gets its memory back whatever happens.
-    record.balloon = MoveRecord.Balloon(
-      before: before, asked: asked, after: before, seconds: 0, residentBefore: record.resident)
-    record.balloon?.after = try balloon.shrink(to: asked, unless: cancellation)
-    record.balloon?.seconds = Double(MonotonicClock.now - start) / 1e9
-    record.resident = try memory.residentByteCount()
-    if let balloon = record.balloon { narrator.say(balloon.line(now: record.resident)) }
-  }
-
   /// What a move over a connection would be like that is as fast as was said.
   private func forecast(_ memory: GuestMemory, _ record: inout MoveRecord) throws {
     let pages = SentPages(memory)
@@ -204,14 +177,7 @@ struct GuestGiver {
     if !record.wasRunning, isSaved {
       remark += ", and QEMU has to be told cont, which runs it, before it can be moved again"
     }
-    if let balloon = record.balloon {
-      do throws(QmpError) {
-        try QemuBalloon(machine: machine).set(balloon.before)
-        remark += " and gets its memory back"
-      } catch {
-        remark += ", but does not get its memory back: \(error)"
-      }
-    }
+    if let balloon = record.balloon { remark += giveBack(balloon) }
     return error as? MoveFailure ?? .notMoved(error, remark: remark)
   }
 
@@ -269,15 +235,5 @@ extension MoveRecord {
     A guest of QEMU \(qemu) (\(machine)), \(wasRunning ? "running" : "paused"), with \(Amount.bytes(memory)) of \
     memory; the host has \(Amount.bytes(resident)) behind it.
     """
-  }
-}
-
-extension MoveRecord.Balloon {
-  fileprivate func line(now resident: UInt64) -> String {
-    let back = residentBefore > resident ? "\(Amount.bytes(residentBefore - resident)) came back" : "nothing came back"
-    return """
-      Its balloon left it \(Amount.bytes(after)), asked for \(Amount.bytes(asked)), in \(Amount.seconds(seconds)); \
-      \(back).
-      """
   }
 }

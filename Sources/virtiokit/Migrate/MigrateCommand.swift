@@ -16,6 +16,10 @@ struct MigrateCommand: Command {
     virtiokit migrate --receive beside it first. A source that fails or only asks for a forecast costs it nothing: it \
     waits for the next one.
 
+    A guest that --balloon shrinks is asked for less step by step where its statistics are looked at: for auto, and with \
+    --keep-available. It gives no more once it would have less available than it is to keep, swaps, or kills programs for \
+    want of memory; then it is moved as it is, and the outcome names why.
+
     One side runs the guest, whatever fails. Exit status: 0 it has been moved; 1 it has not, and is where it was; 2 \
     the command line makes no sense; 3 the guest was given away and nobody said that it arrived: it is paused here, and \
     must not be resumed before it is certain that it does not run there; 4 a forecast says that it will not fit; \
@@ -37,6 +41,8 @@ struct MigrateCommand: Command {
   var forecasts = false
   /// How much memory the guest is to keep while it is moved; `auto` for what it needs by its own statistics.
   var balloon: SizeOrAuto?
+  /// How much memory has to stay available in the guest while it shrinks.
+  var keepAvailable: ByteCount?
   var downtimeLimit = Duration.milliseconds(300)
   var bandwidth: ByteCount?
   var switchoverBandwidth: ByteCount?
@@ -61,6 +67,8 @@ struct MigrateCommand: Command {
     options.value("receive", &receive, "take a guest; likewise", placeholder: "ADDRESS")
     options.flag("forecast", &forecasts, "only tell how long a move would take, and what would help")
     options.value("balloon", &balloon, "ask the guest to keep this much while it is moved; auto: what it needs")
+    options.value(
+      "keep-available", &keepAvailable, "shrink no further than leaves the guest this much for programs")
     options.value("downtime-limit", &downtimeLimit, "how long the guest may stand still for its last pages")
     options.value("bandwidth", &bandwidth, "the most bytes a second while it runs")
     options.value(
@@ -93,6 +101,10 @@ struct MigrateCommand: Command {
         option: "--balloon", value: balloon.optionText,
         reason: "a forecast changes nothing, and tells what it would save")
     }
+    if let keepAvailable, balloon == nil {
+      throw .rejected(
+        option: "--keep-available", value: keepAvailable.optionText, reason: "it is for a guest that --balloon shrinks")
+    }
     if let to, pausesFirst { try checkPausing(before: to) }
     if let to, asks, to == "fd:0" || to.hasPrefix("fd:0,") {
       throw .rejected(option: "--ask", value: to, reason: "standard input is the connection")
@@ -110,6 +122,7 @@ struct MigrateCommand: Command {
   private func checkReceiving(at receive: String) throws(OptionError) {
     let others: [(String, Bool)] = [
       ("--to", to != nil), ("--forecast", forecasts), ("--balloon", balloon != nil), ("--bandwidth", bandwidth != nil),
+      ("--keep-available", keepAvailable != nil),
       ("--slow-down", slowsDown), ("--stop-anyway", stopsAnyway), ("--compress", compresses),
       ("--pause-first", pausesFirst), ("--verify", verifies), ("--quit", quits), ("--report", report != nil),
       ("--switchover-bandwidth", switchoverBandwidth != nil), ("--ask", asks), ("--zero-copy", zeroCopyChoice != nil),

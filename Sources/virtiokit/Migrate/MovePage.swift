@@ -14,9 +14,10 @@ struct MovePage {
   private func paragraph(_ text: String) -> String { "<p>\(ReportPage.escaped(text))</p>" }
 
   private var opening: String {
-    let balloon = record.balloon.map {
-      " Its balloon left it \(Amount.bytes($0.after)); \(Amount.bytes($0.residentBefore)) behind it became "
-        + "\(Amount.bytes(record.resident)) in \(Amount.seconds($0.seconds))."
+    let balloon = record.balloon.map { (balloon) in
+      guard balloon.before != nil else { return " It has not been shrunk: \(balloon.reason)." }
+      return " \(balloon.outcome) in \(Amount.seconds(balloon.seconds)): \(balloon.reason). "
+        + "\(Amount.bytes(balloon.residentBefore)) behind it became \(Amount.bytes(record.resident))."
     }
     return paragraph(
       "QEMU \(record.qemu), \(record.machine); the host has \(Amount.bytes(record.resident)) behind the guest."

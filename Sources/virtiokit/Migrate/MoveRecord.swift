@@ -3,13 +3,21 @@ import Migration
 
 /// What a move was like, for `--json`, `--report` and the last lines on the terminal. Sizes are in bytes.
 struct MoveRecord {
+  /// What has become of a guest that was to shrink first.
   struct Balloon {
-    var before: UInt64
-    var asked: UInt64
-    var after: UInt64
-    var seconds: Double
+    /// The memory that it had; nil if it was not asked.
+    var before: UInt64?
+    var asked: UInt64 = 0
+    var after: UInt64 = 0
+    var seconds = 0.0
     /// Host memory behind the guest before it was asked.
     var residentBefore: UInt64
+    /// Whether it has given all that it was asked for.
+    var isComplete = false
+    /// Why it has given what it has, and no more.
+    var reason: String
+
+    var bytesToGiveBack: UInt64 { before ?? 0 }
   }
 
   /// The guest.
@@ -73,9 +81,12 @@ extension MoveRecord {
   }
 
   private static func json(_ balloon: Balloon) -> JSON {
-    .object([
-      ("before_bytes", .number(balloon.before)), ("asked_bytes", .number(balloon.asked)),
-      ("after_bytes", .number(balloon.after)), ("seconds", .real(balloon.seconds)),
+    let isAsked = balloon.before != nil
+    func number(_ value: UInt64) -> JSON { isAsked ? .number(value) : .null }
+    return .object([
+      ("complete", .bool(balloon.isComplete)), ("reason", .text(balloon.reason)),
+      ("before_bytes", number(balloon.bytesToGiveBack)), ("asked_bytes", number(balloon.asked)),
+      ("after_bytes", number(balloon.after)), ("seconds", .real(balloon.seconds)),
       ("resident_before_bytes", .number(balloon.residentBefore)),
     ])
   }
