@@ -172,6 +172,10 @@ import Testing
     #expect(outcome.given == nil)
     #expect(source.state.value.balloon == 4 << 20)
     #expect(destination.state.value.balloon == 8 << 20)
+    // Once it runs, and not before; and it is seen to have it.
+    let calls = destination.state.value.calls
+    #expect(try #require(calls.firstIndex(of: "cont")) < #require(calls.firstIndex(of: "balloon")))
+    #expect(calls[(calls.firstIndex(of: "balloon") ?? 0)...].contains("query-balloon"))
   }
 
   @Test("a guest that does not tell what it needs, or has no balloon, is moved with all that it has")

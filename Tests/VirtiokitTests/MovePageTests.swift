@@ -71,6 +71,18 @@ import Testing
     #expect(!MigrationEvent.forecast(empty).line.contains("help"))
   }
 
+  @Test("the side that took a guest tells how long it stood still there, and how much of its memory it has back")
+  func arrival() throws {
+    var arrival = Arrival(wasRunning: true, runs: true, stillSeconds: 0.04)
+    #expect(arrival.json(MigrationReport())["downtime_here_seconds"] == .real(0.04))
+    #expect(arrival.json(MigrationReport())["balloon"] == .null)
+    let growth = Arrival.Growth(asked: 1 << 30, after: 3 << 28, seconds: 5)
+    arrival.growth = growth
+    let json = try #require(arrival.json(MigrationReport())["balloon"])
+    #expect(json["complete"] == .bool(false) && json["after_bytes"] == .number(3 << 28))
+    #expect(growth.line == "It has 768 MiB of its 1.00 GiB back after 5.00 s, and takes no more for now.")
+  }
+
   @Test("the object is JSON, with what is no number as null, and counts memory by kind")
   func json() throws {
     let json = try #require(JSON(parsing: "\(record(passes: 2).json)"))

@@ -67,6 +67,7 @@ struct GuestTaker {
     let arrived = try destination.receive(
       makeMemory: { (_) in place.memory },
       refusing: { (description) in place.reason(toRefuse: description) })
+    let standsStillSince = MonotonicClock.now
     let orders: QemuState.Orders
     do {
       let state = try QemuState(decoding: arrived.state)
@@ -76,35 +77,55 @@ struct GuestTaker {
       destination.refuse("\(error)")
       throw error
     }
+    try own(destination, orders, since: standsStillSince)
+  }
+
+  /// Takes the guest over and runs it; then gives it back what its balloon has.
+  private func own(
+    _ destination: consuming Destination<MigrationLink>, _ orders: QemuState.Orders, since standsStillSince: UInt64
+  ) throws {
+    var arrival = Arrival(wasRunning: orders.runs, runs: orders.runs && !command.staysPaused)
+    var failure: QmpError?
     let report: MigrationReport
     do throws(MigrationError) {
-      report = try destination.confirm()
+      // Before anything is cleaned up here: the guest stands still until it is told to run.
+      report = try destination.confirm(starting: {
+        guard arrival.runs else { return }
+        do throws(QmpError) { try machine.resume() } catch { failure = error }
+        arrival.stillSeconds = Double(MonotonicClock.now - standsStillSince) / 1e9
+      })
     } catch {
       throw MoveFailure.notMoved(error, remark: "the copy that is paused in this QEMU must not be resumed: end it")
     }
     do throws(QmpError) {
-      if orders.runs, !command.staysPaused { try machine.resume() }
-      if orders.balloonBytes > 0 { try QemuBalloon(machine: machine).set(orders.balloonBytes) }
+      if let failure { throw failure }
+      say(arrival, report)
+      if orders.balloonBytes > 0 { try grow(to: orders.balloonBytes, &arrival) }
     } catch {
       throw MoveFailure.arrived(error, acknowledgement: report.acknowledgementError)
     }
-    tell(report, orders)
+    if command.asJSON { Terminal.write("\(arrival.json(report))\n") }
   }
 
-  private func tell(_ report: MigrationReport, _ orders: QemuState.Orders) {
-    if command.asJSON {
-      let object = JSON.object([
-        ("arrived", .bool(true)), ("runs", .bool(orders.runs && !command.staysPaused)),
-        ("seconds", .real(report.seconds)),
-        ("wire_bytes", .number(report.wireByteCount)), ("pinned_pages", .number(report.pinnedPageCount)),
-      ])
-      return Terminal.write("\(object)\n")
+  /// Gives the guest its memory back, and waits for that as long as it gets anywhere; a paused one gets it later.
+  private func grow(to byteCount: UInt64, _ arrival: inout Arrival) throws(QmpError) {
+    let balloon = QemuBalloon(machine: machine)
+    guard arrival.runs else {
+      try balloon.set(byteCount)
+      return narrator.say("It gets its memory back once it runs.")
     }
-    let manner =
-      if orders.runs { command.staysPaused ? "is paused, until QEMU is told cont" : "runs" } else {
-        "is paused, as it was"
-      }
-    narrator.say("The guest has come, in \(Amount.seconds(report.seconds)), and \(manner).")
+    narrator.progress("giving the guest its memory back")
+    let start = MonotonicClock.now
+    let growth = Arrival.Growth(
+      asked: byteCount, after: try balloon.change(to: byteCount),
+      seconds: Double(MonotonicClock.now - start) / 1e9)
+    arrival.growth = growth
+    narrator.say(growth.line)
+  }
+
+  private func say(_ arrival: Arrival, _ report: MigrationReport) {
+    let still = arrival.stillSeconds.map { "; of the time that it stood still \(Amount.seconds($0)) were spent here" }
+    narrator.say("The guest has come, in \(Amount.seconds(report.seconds)), and \(arrival.manner)\(still ?? "").")
     if let error = report.acknowledgementError {
       narrator.say("But \(MoveFailure.remark(onLost: error)).")
     }
