@@ -311,6 +311,14 @@ import Testing
     #expect(throws: MoveFailure.self) {
       try GuestTaker(taker, machine, Cancellation()).run(at: .init("unix:/tmp/nobody"))
     }
+    let left = try FakeQemu(waits: false)
+    left.state.with { $0.status = "paused" }
+    let again = try command("--receive unix:/tmp/nobody --qemu \(left.server.path)")
+    let leftMachine = QemuMachine(try QmpConnection(path: left.server.path))
+    let error = #expect(throws: MoveFailure.self) {
+      try GuestTaker(again, leftMachine, Cancellation()).run(at: .init("unix:/tmp/nobody"))
+    }
+    #expect(try #require(error).description.contains("a guest is in it already"))
     let giver = try command("--to unix:/tmp/nobody --qemu \(waiting.server.path)")
     let other = QemuMachine(try QmpConnection(path: waiting.server.path))
     #expect(throws: MoveFailure.self) {

@@ -23,14 +23,19 @@ struct GuestTaker {
   func run(at address: MigrationAddress) throws {
     let status = try machine.status
     guard status.waitsForGuest else {
-      throw MoveFailure.unsuitable(
-        status: status.name, advice: "start it with -incoming defer, and with a memory file of its own")
+      throw MoveFailure.unsuitable(status: status.name, advice: Self.advice(on: status))
     }
     let files = try QemuMemory(of: machine)
     let memory = try files.map()
     guard try memory.residentByteCount() == 0 else { throw TakingError.memoryInUse }
     let place = Place(memory: memory, layout: files.layout, machineType: try machine.machineType)
     try machine.ignoringSharedMemory { try receive(at: address, into: place) }
+  }
+
+  private static func advice(on status: QemuMachine.Status) -> String {
+    let anew = "start it with -incoming defer, and with a memory file of its own"
+    guard status.name == "paused" else { return anew }
+    return "a guest is in it already, which a taking that was ended by force may have left; otherwise \(anew)"
   }
 
   private func receive(at address: MigrationAddress, into place: Place) throws {

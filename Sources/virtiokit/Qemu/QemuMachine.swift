@@ -81,7 +81,11 @@ final class QemuMachine: Sendable {
   /// Has memory left out of what is saved or loaded meanwhile, and of nothing after that: a migration of QEMU's own
   /// would go without it.
   func ignoringSharedMemory<Result>(_ body: () throws -> Result) throws -> Result {
-    if try ignoresSharedMemory { return try body() }
+    if try ignoresSharedMemory {
+      Terminal.complain(
+        "QEMU was told before to leave shared memory out of its own migrations (x-ignore-shared); it goes on doing so")
+      return try body()
+    }
     try setIgnoresSharedMemory(true)
     defer {
       do throws(QmpError) {
