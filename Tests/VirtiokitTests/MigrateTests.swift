@@ -245,6 +245,16 @@ import Testing
     #expect(!source.state.value.calls.contains("stop"))
   }
 
+  @Test("other devices are refused before the guest is touched, with what differs")
+  func otherDevices() throws {
+    let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true, .hasTwoProcessors))
+    _ = try fill(source)
+    let outcome = try move(source, destination)
+    let text = "\(try #require(outcome.given))"
+    #expect(text.contains("only there processors: 1; only here processors: 2"))
+    #expect(!source.state.value.calls.contains("stop"))
+  }
+
   @Test("a guest that arrives and cannot be run has arrived")
   func notRun() throws {
     let (source, destination) = (try FakeQemu(waits: false), try FakeQemu(waits: true, .doesNotRun))

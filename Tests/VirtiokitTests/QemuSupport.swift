@@ -119,6 +119,7 @@ final class FakeQemu: Sendable {
     static let doesNotRun = Fault(rawValue: 32)
     static let cannotAnnounce = Fault(rawValue: 64)
     static let hasNoBalloon = Fault(rawValue: 128)
+    static let hasTwoProcessors = Fault(rawValue: 256)
   }
 
   let server: ScriptedQmp
@@ -163,6 +164,12 @@ final class FakeQemu: Sendable {
     case "query-version":
       let numbers = JSON.object([("major", .number(7)), ("minor", .number(2)), ("micro", .number(22))])
       return [request.answer(.object([("qemu", numbers)]))]
+    case "query-pci":
+      let device = JSON.object([("slot", .number(3)), ("id", .object([("vendor", .number(0x1AF4))]))])
+      return [request.answer(.array([.object([("devices", .array([device]))])]))]
+    case "query-cpus-fast":
+      let count = fault.contains(.hasTwoProcessors) ? 2 : 1
+      return [request.answer(.array([JSON](repeating: .object([]), count: count)))]
     case "query-memdev":
       return [
         request.answer(

@@ -86,7 +86,7 @@ struct GuestGiver {
     [
       .init(name: MoveNote.kind, text: "qemu"), .init(name: MoveNote.machine, text: record.machine),
       .init(name: MoveNote.memory, text: record.layout),
-    ]
+    ] + (machine.devices.map { [.init(name: MoveNote.devices, text: $0.text)] } ?? [])
   }
 
   private func moveStopped(
@@ -227,6 +227,7 @@ enum MoveNote {
   static let kind = "kind"
   static let machine = "machine"
   static let memory = "memory"
+  static let devices = "devices"
 }
 
 extension MoveRecord {

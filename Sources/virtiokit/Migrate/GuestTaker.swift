@@ -28,7 +28,8 @@ struct GuestTaker {
     let files = try QemuMemory(of: machine)
     let memory = try files.map()
     guard try memory.residentByteCount() == 0 else { throw TakingError.memoryInUse }
-    let place = Place(memory: memory, layout: files.layout, machineType: try machine.machineType)
+    let place = Place(
+      memory: memory, layout: files.layout, machineType: try machine.machineType, devices: machine.devices)
     try machine.ignoringSharedMemory { try receive(at: address, into: place) }
   }
 
@@ -142,6 +143,7 @@ private struct Place {
   let memory: GuestMemory
   let layout: String
   let machineType: String
+  let devices: QemuDevices?
 
   func reason(toRefuse description: GuestDescription) -> String? {
     guard description.note(MoveNote.kind) == "qemu" else { return "it is no guest of QEMU's" }
@@ -151,6 +153,11 @@ private struct Place {
     let other = description.note(MoveNote.memory) ?? "files that it does not name"
     if other != layout {
       return "its memory is \(other), and \(layout) waits here: give both QEMUs the same memory-backend-file objects"
+    }
+    if let devices, let others = description.note(MoveNote.devices),
+      let reason = devices.reason(toRefuse: QemuDevices(text: others))
+    {
+      return reason
     }
     guard description.regions != memory.regions.map(\.range) else { return nil }
     return "its memory of \(description.memoryByteCount) bytes lies elsewhere than here"
