@@ -95,10 +95,13 @@ final class LateConnection<Link: Channel & ~Copyable>: Sendable {
     } catch {
       result = .failure(error)
     }
-    state.withLock { (state) in
+    let isGuestHere = state.withLock { (state) in
       state.end = result
       state.receivedByteCount = receiver.byteCount
+      return state.isCommitted
     }
+    // Nobody runs this guest here any more: whoever restores it must not wait for its pages.
+    if !isGuestHere { late.abandon() }
     changed.wakeAll()
   }
 

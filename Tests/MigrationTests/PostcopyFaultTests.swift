@@ -112,6 +112,18 @@ struct PostcopyFaultTests {
     #expect(links[1].source.messageCount == 0)
   }
 
+  @Test("whoever restores a guest does not wait for pages whose source is gone before it has given the guest away")
+  func brokenWhileRestored() throws {
+    let move = try movePostcopy(
+      ScriptedGuest(sample), over: [TestLinks(source: Self.cut(at: .late))], policy, limits: limits,
+      expecting: expected,
+      restoring: { (memory) in
+        // Which of its pages devices touch when they are restored is theirs to know.
+        for range in SampleGuest.data { _ = try? memory.digest(range) }
+      })
+    #expect(move.source.error?.sourceMayRun == true && move.destination.error != nil && !move.hasStarted)
+  }
+
   @Test("without another connection both sides say that pages are missing, and the guest waits for them")
   func interrupted() throws {
     let move = try move(over: [TestLinks(destination: Self.cut(at: .stored, number: 1, after: .committed))])
