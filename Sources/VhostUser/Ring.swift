@@ -108,7 +108,14 @@ final class Ring {
       availableRing: try table.guestAddress(of: addresses.availableRing),
       usedRing: try table.guestAddress(of: addresses.usedRing), nextAvailable: nextAvailable,
       usedRingMark: addresses.isLogged ? GuestAddress(addresses.log) : nil, isUsedRingMarked: addresses.isLogged,
-      inflight: inflight)
+      inflight: hasTooSmallArea ? nil : inflight)
+  }
+
+  /// Whether the driver has made the ring longer than the front-end thought. QEMU lets it: the SeaBIOS of QEMU 10 asks for 256
+  /// descriptors where a disk offers 128.
+  var hasTooSmallArea: Bool {
+    guard let inflight, let size else { return false }
+    return inflight.entryCount < size
   }
 
   /// Whether the front-end has said where the ring is, and shares that memory.

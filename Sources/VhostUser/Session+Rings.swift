@@ -118,6 +118,7 @@ extension Session where Device: ~Copyable {
       guard device.host.features.contains(.version1) else { throw .host(.legacyDriver) }
       try noticeOtherDriver(of: ring)
       try host { () throws(HostError) in try device.host.startQueue(ring.index, configuration) }
+      if ring.hasTooSmallArea { report(.untracked(ring: ring.index)) }
       serve(ring)
     }
   }

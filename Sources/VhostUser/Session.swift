@@ -16,6 +16,9 @@ public final class Session<Device: VirtioDevice & ~Copyable> {
     case attached(GuestMemory)
     /// The driver broke a queue; the device serves nothing until it is reset.
     case broken(VirtqueueError)
+    /// The in-flight area of a ring, by its index, has fewer entries than the ring: what a back-end leaves that is killed is
+    /// lost to the next one.
+    case untracked(ring: Int)
     /// The front-end has gone, or is turned away for the error, and every request of its driver is finished.
     case ended(VhostUserError?)
   }

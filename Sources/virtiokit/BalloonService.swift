@@ -53,7 +53,7 @@ final class BalloonService {
   private func take(_ event: Session<Device>.Event) {
     switch event {
     case .attached(let memory): fitTarget(to: memory)
-    case .broken: break
+    case .broken, .untracked: break
     case .ended:
       before = nil
       // A balloon's size was meant for the guest that was there; a guest's size is for whoever comes.

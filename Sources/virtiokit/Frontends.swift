@@ -64,6 +64,8 @@ final class Frontends<Device: VirtioDevice & ~Copyable> {
     switch event {
     case .attached: nil
     case .broken(let error): "the guest's driver broke a queue: \(error)"
+    case .untracked(let ring):
+      "queue \(ring) is longer than its in-flight area: its requests would not survive a back-end that is killed"
     case .ended(let error): error.map { "the front-end is turned away: \($0)" } ?? "the front-end has gone"
     }
   }

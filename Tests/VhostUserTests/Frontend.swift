@@ -85,6 +85,7 @@ final class Frontend {
   private(set) var isEnded = false
   private(set) var error: VhostUserError?
   private(set) var brokenCount = 0
+  private(set) var untrackedRings: [Int] = []
   var whenEnded: () -> Void = {}
   /// What came with answers and was not taken.
   var descriptors = DescriptorList()
@@ -107,6 +108,7 @@ final class Frontend {
       switch event {
       case .attached: break
       case .broken: brokenCount += 1
+      case .untracked(let ring): untrackedRings.append(ring)
       case .ended(let error):
         isEnded = true
         self.error = error

@@ -143,6 +143,22 @@ import Virtqueue
     #expect(try file.copyCount() == 0)
   }
 
+  @Test("a ring longer than its area, as firmware may make it, is served without, and the area is left alone")
+  func tooSmall() throws {
+    let driver = try GuestDriver()
+    let frontend = try negotiated()
+    let payload = try frontend.ask(Wire.getInflightFd, number(0) + number(0) + words(2 | 4 << 16, 0))
+    guard let file = frontend.descriptors.takeFirst() else { throw LinuxError(call: "recvmsg", number: 0) }
+    let region = Region(file: file, payload: payload)
+    let next = try start(driver, region)
+    try driver.offer([1])
+    try driver.kickDevice(next)
+    try next.finish(1)
+    #expect(try driver.answer(0, byteCount: 1) == [2])
+    #expect(next.untrackedRings == [0])
+    #expect(try region.file.readBytes(upTo: 4096).allSatisfy { $0 == 0 })
+  }
+
   @Test("a region that says what cannot be ends the connection when its ring starts")
   func nonsense() throws {
     let driver = try GuestDriver()
