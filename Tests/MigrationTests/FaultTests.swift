@@ -22,8 +22,8 @@ import Testing
     let guest = try SampleGuest()
     let contents = try SampleGuest.contents(guest.memory)
     let count = try messageCounts(guest).source
-    for index in 0..<count {
-      let links = try TestLinks(source: { $0 == index ? fault.steps($1) : nil })
+    for index in fault.places(among: count) {
+      let links = try TestLinks(source: fault.tamper(at: index))
       let move = try move(guest, over: links, limits: limits)
       let isCommit = index == count - 1
       move.checkOneRuns(isLastWord: isCommit, "\(fault) of the source's message \(index)")
@@ -40,8 +40,8 @@ import Testing
     let guest = try SampleGuest()
     let contents = try SampleGuest.contents(guest.memory)
     let count = try messageCounts(guest).destination
-    for index in 0..<count {
-      let links = try TestLinks(destination: { $0 == index ? fault.steps($1) : nil })
+    for index in fault.places(among: count) {
+      let links = try TestLinks(destination: fault.tamper(at: index))
       let move = try move(guest, over: links, limits: limits)
       move.checkOneRuns(isLastWord: index >= count - 2, "\(fault) of the destination's message \(index)")
     }

@@ -202,12 +202,12 @@ extension GuestMemory {
     let contents = try SampleGuest.contents(guest.memory)
     let counts = try messageCounts(guest)
     for index in 0..<counts.source {
-      let links = try TestLinks(source: { $0 == index ? fault.steps($1) : nil })
+      let links = try TestLinks(source: fault.tamper(at: index))
       let move = try handOver(guest.memory, from: links.source, to: links.destination, limits: hasty)
       move.checkOneRuns(isLastWord: index == counts.source - 1, "\(fault) of the source's message \(index)")
     }
     for index in 0..<counts.destination {
-      let links = try TestLinks(destination: { $0 == index ? fault.steps($1) : nil })
+      let links = try TestLinks(destination: fault.tamper(at: index))
       let move = try handOver(guest.memory, from: links.source, to: links.destination, limits: hasty)
       move.checkOneRuns(
         isLastWord: index >= counts.destination - 2, "\(fault) of the destination's message \(index)")

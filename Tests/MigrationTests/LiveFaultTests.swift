@@ -43,8 +43,8 @@ import Testing
     "whatever happens to a message of the source, one side has the guest", arguments: Fault.allCases, [false, true])
   func sourceMessages(fault: Fault, compresses: Bool) throws {
     let count = try messageCounts(compresses: compresses).source
-    for index in 0..<count {
-      let links = try TestLinks(source: { $0 == index ? fault.steps($1) : nil })
+    for index in fault.places(among: count) {
+      let links = try TestLinks(source: fault.tamper(at: index))
       let move = try moveLive(guest(), over: links, policy: policy(compresses: compresses), limits: limits)
       let isCommit = index == count - 1
       try check(move, isLastWord: isCommit, "\(fault) of the source's message \(index)")
@@ -59,8 +59,8 @@ import Testing
     [false, true])
   func destinationMessages(fault: Fault, compresses: Bool) throws {
     let count = try messageCounts(compresses: compresses).destination
-    for index in 0..<count {
-      let links = try TestLinks(destination: { $0 == index ? fault.steps($1) : nil })
+    for index in fault.places(among: count) {
+      let links = try TestLinks(destination: fault.tamper(at: index))
       let move = try moveLive(guest(), over: links, policy: policy(compresses: compresses), limits: limits)
       try check(move, isLastWord: index >= count - 2, "\(fault) of the destination's message \(index)")
     }

@@ -64,7 +64,7 @@ struct PostcopyFaultTests {
     let links = try TestLinks()
     _ = try move(over: [links])
     for index in 0..<links.source.messageCount where index < 8 || index % 7 == 0 {
-      let move = try move(over: [TestLinks(source: { $0 == index ? fault.steps($1) : nil })])
+      let move = try move(over: [TestLinks(source: fault.tamper(at: index))])
       check(move, "\(fault) of the source's message \(index)")
     }
   }
@@ -74,7 +74,7 @@ struct PostcopyFaultTests {
     let links = try TestLinks()
     _ = try move(over: [links])
     for index in 0..<links.destination.messageCount where index < 6 || index % 31 == 0 {
-      let move = try move(over: [TestLinks(destination: { $0 == index ? fault.steps($1) : nil })])
+      let move = try move(over: [TestLinks(destination: fault.tamper(at: index))])
       check(move, "\(fault) of the destination's message \(index)")
     }
   }

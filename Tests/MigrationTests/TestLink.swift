@@ -9,6 +9,8 @@ final class TestLink: Channel {
   enum Step: Equatable {
     case send([UInt8])
     case shutDown
+    /// No message after this one goes on, and nobody is told.
+    case fallSilent
     /// The sender is told that it did not go.
     case fail(LinuxError)
   }
@@ -20,6 +22,7 @@ final class TestLink: Channel {
   private let tamper: Tamper?
   private let watch: (@Sendable ([UInt8]) -> Void)?
   private let count = Mutex(0)
+  private let isSilent = Mutex(false)
 
   init(
     _ socket: consuming UnixSocket, tamper: Tamper? = nil, watch: (@Sendable (_ received: [UInt8]) -> Void)? = nil
@@ -41,11 +44,13 @@ final class TestLink: Channel {
       defer { count += 1 }
       return count
     }
+    if isSilent.withLock({ $0 }) { return true }
     guard let tamper, let steps = tamper(index, message()) else { return false }
     for step in steps {
       switch step {
       case .send(let bytes): try socket.send(bytes, descriptors: descriptors, within: limit)
       case .shutDown: socket.shutDown()
+      case .fallSilent: isSilent.withLock { $0 = true }
       case .fail(let error): throw error
       }
     }
