@@ -13,10 +13,10 @@ struct WideGuest {
 
   /// Every page holds its number, but for some that are zero or were never touched.
   /// - Parameter isDense: whether those are few.
-  init(isDense: Bool = false) throws {
-    memory = try GuestMemory(byteCount: Self.byteCount)
+  init(isDense: Bool = false, byteCount: UInt64 = byteCount) throws {
+    memory = try GuestMemory(byteCount: byteCount)
     let (empty, zero): (UInt64, UInt64) = isDense ? (3001, 5003) : (7, 5)
-    for page in 0..<Self.byteCount / pageByteCount where page % empty != 0 {
+    for page in 0..<byteCount / pageByteCount where page % empty != 0 {
       try memory.write(page % zero == 0 ? 0 : page, at: address(page * pageByteCount))
     }
   }
@@ -87,7 +87,7 @@ let wideLimits = DestinationLimits(mostMemory: 64 << 20, time: patience)
 
 /// Runs a destination in a thread beside a source.
 func move(
-  over links: LaneLinks, accepts: Bool = true,
+  over links: LaneLinks, accepts: Bool = true, limits: DestinationLimits = wideLimits,
   makeMemory: @escaping @Sendable (GuestDescription) throws(GuestMemoryError) -> GuestMemory = {
     (description) throws(GuestMemoryError) in try description.makeMemory()
   },
@@ -98,7 +98,7 @@ func move(
   let thread = try Thread(name: "destination") {
     received.put(
       outcome { () throws(MigrationError) in
-        var destination = Destination(links.main.destination, producer: "destination", limits: wideLimits)
+        var destination = Destination(links.main.destination, producer: "destination", limits: limits)
         let guest = try destination.receive(makeMemory: makeMemory, accepting: accepting)
         return Move.Arrived(guest: guest, report: try destination.confirm())
       })
@@ -110,9 +110,11 @@ func move(
   return Move(source: sent, destination: received.wait())
 }
 
-func move(_ guest: WideGuest, over links: LaneLinks, accepts: Bool = true) throws -> Move {
-  try move(over: links, accepts: accepts) { () throws(MigrationError) in
-    try Source(links.main.source, further: links.lanes.map(\.source), producer: "source", timeLimit: patience)
+func move(
+  _ guest: WideGuest, over links: LaneLinks, accepts: Bool = true, limits: DestinationLimits = wideLimits
+) throws -> Move {
+  try move(over: links, accepts: accepts, limits: limits) { () throws(MigrationError) in
+    try Source(links.main.source, further: links.lanes.map(\.source), producer: "source", timeLimit: limits.time)
       .move(guest.memory, state: guest.state)
   }
 }
