@@ -97,6 +97,26 @@ struct PostcopyFaultTests {
     }
   }
 
+  @Test(
+    "whatever happens to a message by which the two sides join anew, the next connection brings all that is missing",
+    arguments: Fault.allCases)
+  func rejoining(fault: Fault) throws {
+    // Each side's opening, then whose guest it is on the one side, and what is missing and an acceptance on the other.
+    for (index, isSource) in [(0, true), (1, true), (0, false), (1, false), (2, false)] {
+      let tamper = fault.tamper(at: index)
+      let links = [
+        try TestLinks(destination: Self.cut(at: .stored, number: 1, after: .committed)),
+        try isSource ? TestLinks(source: tamper) : TestLinks(destination: tamper),
+        try TestLinks(), try TestLinks(),
+      ]
+      let move = try move(over: links, seed: UInt64(index))
+      let what: Comment = "\(fault) of the \(isSource ? "source" : "destination")'s message \(index)"
+      #expect(move.source.error == nil && move.destination.error == nil, what)
+      #expect(move.hasStarted && move.hasReadRight && move.arrived?.late?.missingByteCount == 0, what)
+      #expect(!move.guest.calls.contains(.resume), what)
+    }
+  }
+
   @Test("a source that did not hear whether the guest arrived learns it over a new connection")
   func lostAcknowledgement() throws {
     let links = [try TestLinks(destination: Self.cut(at: .committed)), try TestLinks()]
