@@ -11,10 +11,10 @@ import VirtioNet
 
 @Suite("Devices on the move", .serialized) struct DeviceMoveTests {
   private static let byteCount: UInt64 = 1 << 20
-  private static let ways = Way.allCases.filter(\.isAvailable)
+  static let ways = Way.allCases.filter(\.isAvailable)
 
   /// A disk in a file, past the page cache where the file system allows that.
-  private static func openImage(in directory: String) throws(StoreError) -> any BlockStore {
+  static func openImage(in directory: String) throws(StoreError) -> any BlockStore {
     let path = directory + "/disk.raw"
     do throws(StoreError) {
       return try FileStore(path: path, unbuffered: true)
@@ -116,7 +116,7 @@ import VirtioNet
 
 extension World {
   /// Ends all that is under way, and compares disk and wire; the disk is in a file.
-  fileprivate func checkImage() throws {
+  func checkImage() throws {
     let image = try FileHandle(forReadingFrom: URL(filePath: path + "/disk.raw"))
     try check { (place) in
       try image.seek(toOffset: place)

@@ -124,9 +124,9 @@ enum Way: CaseIterable, Sendable {
   }
 
   /// Sends a guest that runs, or stops it first.
-  func send(_ machine: Machine, over link: MigrationLink, _ operate: @escaping (Side) throws -> Void)
-    throws(MigrationError) -> MigrationReport
-  {
+  func send<Link: Channel>(
+    _ machine: Machine, over link: Link, _ operate: @escaping (Side) throws -> Void
+  ) throws(MigrationError) -> MigrationReport {
     let source = Source(link, producer: "A", timeLimit: patience)
     var guest = MovingGuest(machine, operate: operate)
     switch self {

@@ -51,9 +51,9 @@ final class World {
 
   // MARK: - Moving
 
-  private func makeSide() throws -> Side {
+  func makeSide(_ name: String) throws -> Side {
     let (path, makeStore) = (directory.path, makeStore)
-    return try Side("side \(moveCount)", on: network) { () throws(StoreError) in try makeStore(path) }
+    return try Side(name, on: network) { () throws(StoreError) in try makeStore(path) }
   }
 
   /// Moves the guest while it works, to new devices that have what the old ones had.
@@ -61,13 +61,15 @@ final class World {
   @discardableResult
   func move(_ way: Way, operate: @escaping (Side) throws -> Void = { _ in }) throws -> MigrationReport {
     moveCount += 1
-    let there = try makeSide()
+    let there = try makeSide("side \(moveCount)")
     let old = machine
     let arrival = try Handover<Result<Machine, MoveFailure>>()
     let address = MigrationAddress.unix(path: directory.path + "/move-\(moveCount)")
     let listener = try MigrationListener(address)
     let receiving: @Sendable () -> Void = {
-      arrival.put(Result { try Self.receive(on: there, from: listener) }.mapError { MoveFailure("\($0)") })
+      arrival.put(
+        Result { try Self.receive(on: there, over: listener.accept(within: patience)) }
+          .mapError { MoveFailure("\($0)") })
     }
     let receiver = try Thread(name: "destination", receiving)
     let link = try MigrationLink.connect(to: address, within: patience)
@@ -85,8 +87,7 @@ final class World {
     return report
   }
 
-  private static func receive(on side: Side, from listener: MigrationListener) throws -> Machine {
-    let link = try listener.accept(within: patience)
+  static func receive<Link: Channel>(on side: Side, over link: Link) throws -> Machine {
     var destination = Destination(link, producer: "B", limits: limits)
     let arrived = try destination.receive()
     let machine: Machine
@@ -97,8 +98,13 @@ final class World {
       throw error
     }
     var failure: (any Error)?
-    _ = try destination.confirm {
-      do { try machine.resume() } catch { failure = error }
+    do {
+      _ = try destination.confirm {
+        do { try machine.resume() } catch { failure = error }
+      }
+    } catch {
+      machine.runner.end()
+      throw error
     }
     if let failure { throw failure }
     return machine
