@@ -122,14 +122,14 @@ class Move:
         expect(not self.wire.thread.is_alive() and not self.wire.failure, f"the wire ends: {self.wire.failure}")
 
 
-def killing(host, after=False):
-    """Kills a side at a frame that never goes on, or when it has gone on."""
+def killing(host, is_passed_on=False):
+    """Kills a side at a frame, which goes on when that side is dead, or never."""
     def act(wire, pass_on):
-        if after:
-            pass_on()
         host.signal(signal.SIGKILL)
         host.process.wait()
-        return after
+        if is_passed_on:
+            pass_on()
+        return is_passed_on
     return act
 
 
@@ -177,10 +177,10 @@ def check_destination_killed(source, way, before):
     return destination
 
 
-def check_destination_killed_late(kind, after):
+def check_destination_killed_late(kind, is_passed_on):
     """Nobody can tell the source whether the destination ran the guest."""
     source, destination = Host().boot(), Host()
-    Move(source, destination).run(kind, 0, killing(destination, after)).end()
+    Move(source, destination).run(kind, 0, killing(destination, is_passed_on)).end()
     check_failed(source.finish(), UNKNOWN)
     check_has_none(source)
     for host in (source, destination):
@@ -205,7 +205,7 @@ def check_source_killed(way, before):
 def check_source_killed_late(kind, way):
     """Who has heard that the guest is its own goes on with all of it."""
     source, destination = Host().boot(), Host()
-    Move(source, destination, way).run(kind, 0, killing(source, after=kind == "commit")).end()
+    Move(source, destination, way).run(kind, 0, killing(source, is_passed_on=kind == "commit")).end()
     check_guest(destination.finish())
     check_has_guest(destination)
     for host in (source, destination):
@@ -257,8 +257,8 @@ def main():
         for kind in ("commit", "committed"):
             check_source_killed_late(kind, way)
         print(f"killed, {way}: {time.monotonic() - start:.1f} s")
-    for kind, after in (("ready", True), ("commit", False), ("committed", False)):
-        check_destination_killed_late(kind, after)
+    for kind, is_passed_on in (("ready", True), ("commit", False), ("committed", False)):
+        check_destination_killed_late(kind, is_passed_on)
     for kind, number, is_source in (("pages", 40, False), ("pass", 1, False), ("pages", 40, True), ("state", 0, True)):
         source = check_stopped(source, kind, number, is_source)
     for kind, is_given in (("complete", False), ("commit", True)):
