@@ -9,6 +9,8 @@ final class LinuxStage {
 
   /// How often it is made sure that the guest has not ended without a word.
   private static let endCheckInterval = Duration.milliseconds(200)
+  /// How often a kernel is started that ends without a word, as User-Mode Linux sometimes does on busy machines.
+  private static let mostStarts = 3
 
   let device: ServedDevice<Device>
   private(set) var guest: LinuxGuest?
@@ -24,6 +26,8 @@ final class LinuxStage {
   private let deadline: ContinuousClock.Instant
   private var server: Server<Device>?
   private var failure: LinuxDemoError?
+  private var configuration: LinuxGuest.Configuration?
+  private var starts = 0
 
   /// Starts to listen for the guest, and to count the time.
   init(socketPath: String, signals: consuming SignalDescriptor, timeout: Duration) throws {
@@ -48,7 +52,10 @@ final class LinuxStage {
     return options
   }
 
+  /// Starts the guest. Whoever waits for its first word starts it again if it ends without any.
   func boot(_ configuration: LinuxGuest.Configuration) throws {
+    self.configuration = configuration
+    starts += 1
     guest = try LinuxGuest(configuration, loop: loop) { [unowned self] in take($0) }
   }
 
@@ -69,11 +76,21 @@ final class LinuxStage {
       if let result = try condition() { return result }
       if let failure { throw failure }
       let lastWords = guest?.lastWords ?? []
+      if hasEnded, try startAgain() { continue }
       if hasEnded { throw LinuxDemoError.guestEnded(before: aim(), lastWords: lastWords) }
       let rest = deadline - clock.now
       guard rest > .zero else { throw LinuxDemoError.timedOut(waitingFor: aim(), timeout, lastWords: lastWords) }
       try loop.runOnce(within: min(rest, Self.endCheckInterval))
     }
+  }
+
+  /// - Returns: whether the guest had ended without a word, and runs again.
+  private func startAgain() throws -> Bool {
+    let wasSilent = kernelRelease.isEmpty && guest?.lastWords == []
+    guard let configuration, wasSilent, starts < Self.mostStarts else { return false }
+    guest?.stop()
+    try boot(configuration)
+    return true
   }
 
   /// What goes wrong first is what is told.
